@@ -1,0 +1,101 @@
+"""What a provider's refusals mean for the job that met them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from queue_app.errors import Permanent, Transient, TuneyardError
+from queue_app.lifecycle import Cause
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
+
+# Tried at submission, then twice more: together the pauses outlast the day that the cap counts.
+DAILY_CAP_PAUSE_SECONDS = 12.5 * 3600
+
+SHORTEST_SECRET = 8  # a shorter key, such as the sandbox's, guards nothing, and its removal would maim sentences
+
+OUT_OF_QUOTA = frozenset({"insufficient_quota", "exceeded_quota"})
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An answer that is no success, or (status None) no answer at all."""
+
+    message: str
+    status: int | None = None
+    code: str | None = None  # the provider's word for it
+    retry_after: str | None = None  # the header as it came
+
+    @property
+    def retry_after_seconds(self) -> float | None:
+        """The header in seconds from now; it may be a number or a date (RFC 9110 §10.2.3)."""
+        if not self.retry_after:
+            return None
+        try:
+            seconds = float(self.retry_after)
+        except ValueError:
+            return _seconds_until(self.retry_after)
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def error_of(account: str, refusal: Refusal) -> TuneyardError:
+    """What a refusal means for the job that met it."""
+    status, code, pause = refusal.status, refusal.code, refusal.retry_after_seconds
+    said = f"{account}: {refusal.message}" + (f" (HTTP {status}{f', {code}' if code else ''})" if status else "")
+    if status is None:
+        return Transient(said)
+    if code in OUT_OF_QUOTA:
+        advice = f"the account's quota or balance is used up; top it up, then retry the job. {said}"
+        return Permanent(advice, cause=Cause.QUOTA)
+    if status == 429 and code == "daily_rate_limit_exceeded":
+        return Transient(said, retry_after=pause or DAILY_CAP_PAUSE_SECONDS)
+    if status in (408, 409, 425, 429) or status >= 500:
+        return Transient(said, retry_after=pause)
+    return Permanent(f"{said}{_ADVICE.get(status, '')}", cause=_CAUSE.get(status, Cause.USER))
+
+
+def cause_of(code: str | None, parameter: str | None) -> Cause:
+    """Whose matter the failure of a remote job is, by the provider's code and the parameter it blames."""
+    if code in OUT_OF_QUOTA:
+        return Cause.QUOTA
+    if parameter in ("training_file", "validation_file") or code == "invalid_file_format":
+        return Cause.DATA
+    return Cause.PROVIDER
+
+
+def without_secret(text: str, secret: SecretStr) -> str:
+    """The text without the key, should a server have repeated it."""
+    key = secret.get_secret_value()
+    return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
+
+
+def is_on_this_machine(url: str) -> bool:
+    """Whether a URL leads to this machine's loopback."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _seconds_until(date: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(date)
+    except ValueError:
+        return None
+    return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
+
+
+_ADVICE = {
+    401: "; check the account's api_key",
+    403: "; the account may not do this: see what the provider says of its permissions",
+    410: "; the provider has closed this",
+}
+_CAUSE = {401: Cause.PROVIDER, 403: Cause.PROVIDER, 410: Cause.PROVIDER}

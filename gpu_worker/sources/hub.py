@@ -1,0 +1,134 @@
+"""A model from the Hugging Face hub, by name: safetensors, configuration and tokenizer, never a pickle or code."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import httpx
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from gpu_worker.base_model import INDEX
+from gpu_worker.child_side import Channel, child_main
+from queue_app.errors import Permanent, Transient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BESIDE = ["*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md"]
+PROGRESS_SECONDS = 1.0
+
+
+def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    """Download `config["model"]` into `config["folder"]`.
+
+    Raises:
+        Permanent: there is no such model, it is gated, holds only pickles, or does not fit on the disk
+        Transient: the hub does not answer
+    """
+    model, folder = config["model"], Path(config["folder"])
+    with _explained(model, config["revision"]):
+        api = HfApi(token=config["token"])
+        info = api.model_info(model, revision=config["revision"], files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
+        weights = _weights(model, list(sizes))
+        needed_bytes = sum(size for name, size in sizes.items() if name in weights)
+        _check_room(model, folder, needed_bytes)
+        with _progress(channel, folder, needed_bytes):
+            snapshot_download(
+                model,
+                revision=info.sha,
+                token=config["token"],
+                local_dir=folder,
+                allow_patterns=[*weights, *BESIDE],
+                ignore_patterns=["*/*"],
+            )
+    shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub client's own bookkeeping
+    return {}
+
+
+def _weights(model: str, names: list[str]) -> list[str]:
+    single = "model.safetensors"
+    if single in names:
+        return [single]
+    if INDEX in names:
+        return [name for name in names if name.startswith("model-") and name.endswith(".safetensors")]
+    if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
+        raise Permanent(
+            f"{model} holds its weights only as pickles, which can run code when they are loaded; look for a "
+            "safetensors version of it"
+        )
+    raise Permanent(f"{model} has neither {single} nor {INDEX}: it is no model that transformers can load")
+
+
+def _check_room(model: str, folder: Path, needed_bytes: int) -> None:
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed_bytes:
+        raise Permanent(
+            f"{model} needs {needed_bytes / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f} GiB free"
+        )
+
+
+@contextmanager
+def _progress(channel: Channel, folder: Path, needed_bytes: int) -> Iterator[None]:
+    """Say how much is there, but only when it has grown: a download that hangs shall be seen to hang."""
+    done = threading.Event()
+
+    def watch() -> None:
+        before = -1
+        while not done.wait(PROGRESS_SECONDS):
+            here = sum(path.stat().st_blocks * 512 for path in folder.rglob("*") if path.is_file())
+            if here > before:
+                before = here
+                channel.progress(phase="downloading", done_mib=here >> 20, total_mib=needed_bytes >> 20)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+@contextmanager
+def _explained(model: str, revision: str | None) -> Iterator[None]:
+    page = f"https://huggingface.co/{model}"
+    try:
+        yield
+    except GatedRepoError as error:
+        raise Permanent(
+            f"{model} is gated: accept its terms at {page}, then set HF_TOKEN to a token of yours"
+        ) from error
+    except RevisionNotFoundError as error:
+        raise Permanent(f'{model} has no revision "{revision}"; see {page}/commits') from error
+    except RepositoryNotFoundError as error:
+        raise Permanent(
+            f'there is no model "{model}" on the hub, or it is private: check {page}, or set HF_TOKEN'
+        ) from error
+    except HFValidationError as error:
+        raise Permanent(
+            f'"{model}" is neither a folder nor a name of the hub\'s form organisation/name: {error}'
+        ) from error
+    except (OfflineModeIsEnabled, LocalEntryNotFoundError) as error:
+        raise Permanent(f"{model} cannot be fetched offline; unset HF_HUB_OFFLINE, or name a local folder") from error
+    except HfHubHTTPError as error:
+        raise Transient(f"the hub answered {error.response.status_code} for {model}; {page} may say why") from error
+    except httpx.TransportError as error:
+        raise Transient(f"the hub cannot be reached for {model} ({error}); check the network") from error
+
+
+if __name__ == "__main__":
+    child_main(run)

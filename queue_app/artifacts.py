@@ -1,0 +1,247 @@
+"""The artifact store: files and folders by the hash of their content, whole or absent, at any fsspec URL.
+
+<root>/<digest>/content         the file or folder
+<root>/<digest>/manifest.json   every file with its size and SHA-256; written last: without it there is nothing
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from queue_app.errors import NotFound, Permanent
+from queue_app.store import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from queue_app.store.artifact_index import ArtifactIndex
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+INCOMING = ".incoming"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a file or folder consists of."""
+
+    files: tuple[tuple[str, int, str], ...]  # (path within, bytes, SHA-256), sorted
+
+    @classmethod
+    def of(cls, path: Path) -> Content:
+        """Read and hash a file or folder."""
+        return cls(tuple(sorted(_hashed(path))))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the list of files."""
+        return hashlib.sha256(json.dumps(self.files).encode()).hexdigest()
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(size for _, size, _ in self.files)
+
+    @property
+    def manifest(self) -> str:
+        return json.dumps({"files": [{"path": p, "bytes": n, "sha256": h} for p, n, h in self.files]}, indent=1)
+
+
+def _hashed(path: Path) -> Iterator[tuple[str, int, str]]:
+    inside = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+    for file in inside:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        name = file.relative_to(path).as_posix() if path.is_dir() else ""
+        yield name, file.stat().st_size, digest
+
+
+@dataclass(frozen=True)
+class ArtifactStore:
+    """The content behind the ids; `cache` holds copies of what lives elsewhere."""
+
+    url: str
+    index: ArtifactIndex
+    cache: Path
+
+    @cached_property
+    def _place(self) -> tuple[Any, str]:
+        filesystem, root = fsspec.url_to_fs(self.url)
+        return filesystem, root.rstrip("/")
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._place[0], LocalFileSystem)
+
+    def publish(
+        self, path: Path, *, kind: str, name: str | None, job_id: str | None, parents: Iterable[str]
+    ) -> Artifact:
+        """Move a file or folder into the store, whole or not at all.
+
+        Raises:
+            Permanent: there is no room for it, or there is nothing to publish
+        """
+        if not path.exists():
+            raise Permanent(f"{path}: there is nothing to publish here")
+        content = Content.of(path)
+        artifact = Artifact(
+            id=f"sha256:{content.digest}",
+            kind=kind,
+            name=name,
+            size_bytes=content.size_bytes,
+            files=len(content.files),
+            job_id=job_id,
+            created_at=datetime.now(UTC),
+        )
+        if not self.has(artifact.id):
+            try:
+                (self._move_in if self._is_local else self._upload)(path, content)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                raise Permanent(self._no_room(content.size_bytes)) from error
+        self.index.add(artifact, parents)
+        return artifact
+
+    def has(self, artifact_id: str) -> bool:
+        """Whether the content of an artifact is here, whole."""
+        filesystem, root = self._place
+        return bool(filesystem.exists(f"{root}/{_digest(artifact_id)}/manifest.json"))
+
+    def fetch(self, artifact_id: str) -> Path:
+        """The local path of an artifact's content; what lives elsewhere is copied here first.
+
+        Raises:
+            NotFound: the index knows it, but its content is gone
+        """
+        filesystem, root = self._place
+        digest = _digest(artifact_id)
+        if not self.has(artifact_id):
+            raise NotFound(f"the content of {artifact_id} is no longer in {self.url}; run the step that made it again")
+        if self._is_local:
+            return Path(root, digest, "content")
+        kept = self.cache / digest
+        if not kept.exists():
+            coming = self.cache / f"{INCOMING}-{uuid.uuid4().hex}"
+            coming.parent.mkdir(parents=True, exist_ok=True)
+            filesystem.get(f"{root}/{digest}/content", str(coming), recursive=True)
+            coming.rename(kept)
+        return kept
+
+    def delete(self, artifact_id: str) -> None:
+        """Remove an artifact's content; its manifest goes first, so that half of it is never taken for the whole."""
+        filesystem, root = self._place
+        if self.has(artifact_id):
+            filesystem.rm(f"{root}/{_digest(artifact_id)}/manifest.json")
+        filesystem.rm(f"{root}/{_digest(artifact_id)}", recursive=True)
+
+    def strays(self) -> list[str]:
+        """Paths in the store that belong to no artifact: what died half-way, and what the index does not know."""
+        filesystem, root = self._place
+        if not filesystem.exists(root):
+            return []
+        known = {_digest(artifact.id) for artifact in self.index.ls()}
+        names = [str(entry).rstrip("/") for entry in filesystem.ls(root, detail=False)]
+        inside = [n for n in names if n.rpartition("/")[2] not in known | {INCOMING}]
+        if filesystem.exists(f"{root}/{INCOMING}"):
+            inside += [str(entry) for entry in filesystem.ls(f"{root}/{INCOMING}", detail=False)]
+        return sorted(inside)
+
+    def remove_stray(self, path: str) -> None:
+        """Remove one of `strays`."""
+        self._place[0].rm(path, recursive=True)
+
+    def _move_in(self, path: Path, content: Content) -> None:
+        root = Path(self._place[1])
+        incoming = root / INCOMING / uuid.uuid4().hex
+        incoming.mkdir(parents=True)
+        try:
+            (incoming / "manifest.json").write_text(content.manifest)
+            _move(path, incoming / "content")
+            _sync(incoming)
+            (root / content.digest).parent.mkdir(parents=True, exist_ok=True)
+            try:
+                incoming.rename(root / content.digest)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise  # anything else than: somebody else published the same meanwhile
+        finally:
+            shutil.rmtree(incoming, ignore_errors=True)
+
+    def _upload(self, path: Path, content: Content) -> None:
+        filesystem, root = self._place
+        target = f"{root}/{content.digest}"
+        if path.is_dir():
+            for name, _, _ in content.files:
+                filesystem.makedirs(f"{target}/content/{name}".rpartition("/")[0], exist_ok=True)
+                filesystem.put_file(str(path / name), f"{target}/content/{name}")
+        else:
+            filesystem.makedirs(target, exist_ok=True)
+            filesystem.put_file(str(path), f"{target}/content")
+        filesystem.pipe_file(f"{target}/manifest.json", content.manifest.encode())
+
+    def _no_room(self, needed_bytes: int) -> str:
+        free = ""
+        if self._is_local:
+            folder = next(p for p in [Path(self._place[1]), *Path(self._place[1]).parents] if p.exists())
+            free = f", {shutil.disk_usage(folder).free / 2**20:.1f} MiB are free"
+        return f"{self.url}: no room for an artifact of {needed_bytes / 2**20:.1f} MiB{free}; free some, then retry"
+
+
+@dataclass
+class JobArtifacts:
+    """The artifact store as one job sees it: what it resolves becomes a parent of what it publishes."""
+
+    store: ArtifactStore
+    job_id: str
+    parents: set[str] = field(default_factory=set)
+
+    def resolve(self, ref: str) -> Path:
+        """The local file or folder behind an artifact id, unique prefix, name, or path."""
+        if Path(ref).is_absolute():
+            if not Path(ref).exists():
+                raise NotFound(f"{ref}: there is no such file or folder")
+            return Path(ref)
+        artifact = self.store.index.find(ref)
+        self.parents.add(artifact.id)
+        return self.store.fetch(artifact.id)
+
+    def publish(self, path: Path, *, kind: str, name: str | None = None) -> str:
+        """Move a file or folder into the store and return its id."""
+        published = self.store.publish(path, kind=kind, name=name, job_id=self.job_id, parents=self.parents)
+        return published.id
+
+
+def _digest(artifact_id: str) -> str:
+    return artifact_id.removeprefix("sha256:")
+
+
+def _move(source: Path, target: Path) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        copy = shutil.copytree if source.is_dir() else shutil.copyfile
+        copy(source, target)
+
+
+def _sync(folder: Path) -> None:
+    """Make a tree survive a power loss, leaves first."""
+    for path in [*sorted(folder.rglob("*"), reverse=True), folder]:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,183 @@
+"""One live attempt at a job: what a body is handed, and the heartbeat that keeps its lease."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient, TuneyardError
+from queue_app.lifecycle import FINAL, Cause, Request
+
+if TYPE_CHECKING:
+    from queue_app.artifacts import JobArtifacts
+    from queue_app.store import Job, Memo, Store
+    from settings import Settings
+
+T = TypeVar("T")
+LOOK_AGAIN_SECONDS = 5.0  # while a listing may lag
+SETTLE_SECONDS = 120.0  # how long one that came too late waits to see what became of its work
+LOOK_SECONDS = 0.5  # how often a body that reports is told of requests
+
+
+@dataclass
+class LiveAttempt:
+    """The `Attempt` behind the protocol, on the real store."""
+
+    store: Store
+    job: Job
+    settings: Settings
+    artifacts: JobArtifacts
+    stopping: threading.Event  # the worker is shutting down
+    log: logging.Logger
+    fingerprint: str | None = field(default=None, init=False)  # of the inputs, once they are known
+    _looked_at: float = field(default=0.0, init=False)
+    _lost: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.fingerprint = self.job.fingerprint
+
+    @property
+    def job_id(self) -> str:
+        return self.job.id
+
+    @property
+    def number(self) -> int:
+        return self.job.attempt
+
+    @property
+    def workdir(self) -> Path:
+        """The job's own folder; it outlives the attempt."""
+        folder = self.settings.home.absolute() / "jobs" / self.job.id
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def report(self, **progress: float | int | str | None) -> None:
+        """Write progress (at once if it carries a new `step`, else at most twice a second), then heed requests."""
+        quiet = time.monotonic() - self._looked_at < LOOK_SECONDS
+        new_step = "step" in progress and progress["step"] != (self.job.progress or {}).get("step")
+        if not quiet or new_step:
+            try:
+                self._look(progress)
+            except Transient as error:  # a busy store ends no training; whether the lease holds is the heartbeat's word
+                self.log.warning("progress could not be written: %s", error)
+        self._heed()
+
+    def _look(self, progress: dict[str, Any]) -> None:
+        self._looked_at = time.monotonic()
+        if progress:
+            self.job = self.store.report(self.job.id, fence=self.number, progress=progress)
+            return
+        now = self.store.read.job(self.job.id)
+        self._lost = self._lost or now.attempt != self.number or now.lease_until is None
+        if not self._lost:
+            self.job = now
+
+    def _heed(self) -> None:
+        if self._lost:
+            raise StaleTransition(f"job {self.job.id}: attempt {self.number} has lost its lease")
+        if self.job.request == Request.CANCEL:
+            raise Cancelled("the user cancelled the job")
+        if self.job.request == Request.PAUSE:
+            raise Paused("the user paused the job")
+        if self.job.deadline_at is not None and datetime.now(UTC) > self.job.deadline_at:
+            raise overdue(self.job)
+        if self.stopping.is_set():
+            raise Released("the worker is shutting down")
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Renew the lease in the background for as long as the block runs."""
+        done = threading.Event()
+        beat = threading.Thread(target=self._beat, args=(done,), name=f"lease-{self.job.id}", daemon=True)
+        beat.start()
+        try:
+            yield
+        finally:
+            done.set()
+            beat.join()
+
+    def _beat(self, done: threading.Event) -> None:
+        seconds = self.settings.queue.lease_seconds
+        while not done.wait(seconds / 3):
+            try:
+                renewed = self.store.renew(self.job.id, fence=self.number, lease_seconds=seconds)
+            except StaleTransition:
+                self._lost = True
+                return
+            except TuneyardError as error:  # the lease outlasts a store that is slow, or full for a moment
+                self.log.warning("the lease could not be renewed: %s", error)
+            else:
+                self.job.request, self.job.lease_until = renewed.request, renewed.lease_until
+
+    def once(
+        self,
+        step: str,
+        action: Callable[[str], T],
+        *,
+        find: Callable[[str], T | None] | None = None,
+        undo: Callable[[T], object] | None = None,
+        lag_seconds: float = 0.0,
+    ) -> T:
+        """Do `action(key)` once in the life of the job; see `Attempt.once`."""
+        memo = self.store.memos.intend(self.job.id, step, fence=self.number)
+        if memo.done:
+            return cast("T", memo.value)
+        if memo.acted_at is not None and find is not None:
+            found = find(memo.key)
+            if found is not None:
+                self.log.info("%s: adopted what an earlier attempt had left under %s", step, memo.key)
+                self._remember(memo, found, undo)
+                return found
+            shown_at = memo.acted_at + timedelta(seconds=lag_seconds)
+            if shown_at > datetime.now(UTC):
+                raise Unsettled(step, min(LOOK_AGAIN_SECONDS, (shown_at - datetime.now(UTC)).total_seconds()))
+        self.store.memos.act(memo, fence=self.number)
+        value = action(memo.key)
+        self._remember(memo, value, undo)
+        return value
+
+    def _remember(self, memo: Memo, value: T, undo: Callable[[T], object] | None) -> None:
+        try:
+            self.store.memos.remember(memo, value, fence=self.number)
+        except StaleTransition:
+            if undo is not None and self._is_too_much(memo, value):
+                self.log.warning("%s: came too late with %s; taking it back", memo.step, value)
+                undo(value)
+            raise
+
+    def _is_too_much(self, memo: Memo, value: object) -> bool:
+        """Whether what we made too late is not the one that counts.
+
+        The next attempt may be looking for it, or making another one, at this moment: wait until that is settled.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < deadline:
+            now = self.store.memos.get(self.job.id, memo.step)
+            if now is None or now.done or self.store.read.job(self.job.id).state in FINAL:
+                return now is None or not now.done or now.value != value
+            time.sleep(LOOK_SECONDS)
+        self.log.error("%s: made %s under %s, and nobody took it up; look for it there", memo.step, value, memo.key)
+        return False
+
+
+class Unsettled(Transient):
+    """An earlier attempt may have acted, and what it did may not be listed yet: wait, and count no failure."""
+
+    def __init__(self, step: str, seconds: float) -> None:
+        super().__init__(f"{step}: an earlier attempt may have done it; looking again in {seconds:.1f} s")
+        self.seconds = seconds
+
+
+def overdue(job: Job) -> Permanent:
+    """The error of a job that has passed its deadline."""
+    allowed = f"{job.timeout_seconds:g} s" if job.timeout_seconds else "its time"
+    return Permanent(
+        f"it passed its deadline of {allowed}; submit it again with a longer --timeout", cause=Cause.DEADLINE
+    )

@@ -1,0 +1,63 @@
+"""The tree of commands, and what becomes of an error: one message and an exit code, no traceback."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import typer
+from pydantic import ValidationError
+from typer.exceptions import TyperException
+
+from queue_app.cli import jobs, kinds, models, recipes, yard
+from queue_app.cli.output import complain
+from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
+from queue_app.lifecycle import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+OK, FAILED, REFUSED, USAGE, MISSING, TIMEOUT, INTERRUPTED = 0, 1, 2, 3, 4, 124, 130
+
+app = typer.Typer(
+    name="tuneyard",
+    help="One queue for every LLM fine-tune: on your own GPUs and at every hosted provider.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(models.app, name="models")
+kinds.register(app)
+recipes.register(app)
+yard.register(app)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    try:
+        code = app(list(arguments), standalone_mode=False)
+    except TyperException as error:
+        complain(getattr(error, "format_message", error.__str__)())
+        return USAGE
+    except TuneyardError as error:
+        complain(str(error))
+        return exit_code(error)
+    except ValidationError as error:
+        for fault in error.errors():
+            complain(f"settings: {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
+        return USAGE
+    except typer.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return code if isinstance(code, int) else OK
+
+
+def exit_code(error: TuneyardError) -> int:
+    """The exit code that stands for an error."""
+    if isinstance(error, Invalid):
+        return USAGE
+    if isinstance(error, NotFound):
+        return MISSING
+    if isinstance(error, Permanent) and error.cause == Cause.GATE:
+        return REFUSED
+    return FAILED

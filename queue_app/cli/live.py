@@ -1,0 +1,140 @@
+"""Watching jobs: a table that moves on a terminal, a line a change elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from queue_app.cli import context
+from queue_app.cli.output import console, hint, progress_text, state_text, took
+from queue_app.lifecycle import FINAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from queue_app.runner import Runner
+    from queue_app.store import Job
+
+LOOK_SECONDS = 0.5
+IDLE_SECONDS = 10.0  # a due job that nobody has taken for so long deserves a word
+
+
+def watch(job_ids: Sequence[str]) -> list[Job]:
+    """Show jobs until all have ended, and return them as they ended. Ctrl-C only stops the watching."""
+    try:
+        return _watch_live(job_ids) if sys.stdout.isatty() else _watch_lines(job_ids)
+    except KeyboardInterrupt:
+        hint("\nstopped watching; the jobs go on: `tuneyard jobs ls` shows them, `tuneyard jobs cancel` ends them")
+        raise
+
+
+def _read(job_ids: Sequence[str]) -> list[Job]:
+    read = context.store().read
+    return [read.job(job_id) for job_id in job_ids]
+
+
+def _watch_live(job_ids: Sequence[str]) -> list[Job]:
+    from rich.live import Live
+
+    with Live(console=console(), refresh_per_second=4, transient=False) as live:
+        started = time.monotonic()
+        while True:
+            found = _read(job_ids)
+            live.update(_picture(found, started))
+            if all(job.state in FINAL for job in found):
+                return found
+            time.sleep(LOOK_SECONDS)
+
+
+def _picture(found: Sequence[Job], started: float) -> Table:
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("ID", "STEP", "STATE", "", "PROGRESS", "TOOK"):
+        grid.add_column(column, no_wrap=True, overflow="ellipsis")
+    for job in found:
+        told = job.progress or {}
+        done = float(told.get("step", 0) or 0) / float(told.get("steps", 0) or 1)
+        share = 1.0 if job.state == "succeeded" else min(1.0, done)
+        bar = ProgressBar(total=1.0, completed=share, width=12) if job.attempt else ""
+        grid.add_row(job.id, job.step or job.kind, state_text(job), bar, progress_text(job), took(job))
+    word = _idle_word(found, started)
+    if word:
+        grid.caption = word
+    return grid
+
+
+def _watch_lines(job_ids: Sequence[str]) -> list[Job]:
+    told: dict[str, str] = {}
+    started, warned = time.monotonic(), False
+    while True:
+        found = _read(job_ids)
+        for job in found:
+            tenth = int(
+                10 * float((job.progress or {}).get("step", 0) or 0) / float((job.progress or {}).get("steps", 0) or 1)
+            )
+            line = f"{job.id}  {job.step or job.kind:<14} {state_text(job)}"
+            if told.get(job.id) != f"{line}{tenth}" and not _is_poll(told.get(job.id, ""), line):
+                told[job.id] = f"{line}{tenth}"
+                failure = f"  {job.failure}" if job.failure and job.state in FINAL else ""
+                console().print(f"{line}  {progress_text(job)}{failure}", soft_wrap=True)
+        if all(job.state in FINAL for job in found):
+            return found
+        word = _idle_word(found, started)
+        if word and not warned:
+            hint(word)
+            warned = True
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_poll(before: str, line: str) -> bool:
+    """Whether a remote job is only looked at once more."""
+    return "remote" in before and "running" in line
+
+
+def _idle_word(found: Sequence[Job], started: float) -> str:
+    if time.monotonic() - started < IDLE_SECONDS or any(job.state == "running" for job in found):
+        return ""
+    idle = sorted({job.queue for job in found if job.state == "queued"})
+    if not idle:
+        return ""
+    return f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"
+
+
+def watch_here(runner: Runner, job_id: str) -> Job:
+    """Run one job in this process until it has ended, with its progress on stderr."""
+    from rich.console import Console
+    from rich.status import Status
+
+    done = threading.Event()
+    out = Console(stderr=True, highlight=False)
+
+    def show(status: Status) -> None:
+        while not done.wait(LOOK_SECONDS):
+            job = runner.store.read.job(job_id)
+            status.update(f"{job.kind}  {state_text(job)}  {progress_text(job)}")
+
+    with Status(job_id, console=out) as status:
+        shower = threading.Thread(target=show, args=(status,), daemon=True)
+        shower.start()
+        try:
+            while True:
+                runner.run(job_id=job_id)
+                job = runner.store.read.job(job_id)
+                if job.state in FINAL or job.state == "paused":
+                    break
+                time.sleep(0.2)
+        except KeyboardInterrupt:
+            runner.stopping.set()
+            raise
+        finally:
+            done.set()
+            shower.join()
+    if job.failure:
+        hint(f"{job.id}  {job.state}: {job.failure}")
+    return job

@@ -1,0 +1,151 @@
+"""How commands speak: tables and JSON on stdout, hints and complaints on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pydantic import BaseModel
+    from rich.console import Console
+
+    from queue_app.store import Job
+
+LEAST_LEFT = 8  # characters of the last column
+MOST_KEPT = 32  # characters of a column that is not the last
+WIDTH = 100  # columns a table never passes when its output is no terminal
+
+AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Ids only.")]
+
+STATE_STYLES = {
+    "queued": "cyan",
+    "running": "bold blue",
+    "waiting": "yellow",
+    "paused": "magenta",
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "dim",
+}
+
+
+def console() -> Console:
+    """The console on stdout, at most as wide as the terminal."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+
+
+def write(text: str) -> None:
+    """A line on stdout."""
+    typer.echo(text)
+
+
+def hint(text: str) -> None:
+    """A line for people, on stderr."""
+    typer.echo(text, err=True)
+
+
+def complain(text: str) -> None:
+    """An error, on stderr."""
+    typer.echo(typer.style("error: ", fg="red", bold=True) + text, err=True)
+
+
+def next_commands(*commands: str) -> None:
+    """What to type next, on stderr."""
+    for command in commands:
+        hint(f"  {command}")
+
+
+def write_json(value: Any) -> None:
+    """A value as JSON on stdout, times in ISO 8601."""
+    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+
+
+def as_dict(model: BaseModel) -> dict[str, Any]:
+    """A row as `--json` shows it."""
+    return model.model_dump(mode="json")
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = False) -> None:
+    """A table; its last column gives way (or wraps), so that it fits the terminal, or 100 columns without one."""
+    from rich.table import Table
+    from rich.text import Text
+
+    filled = list(rows)
+    out = console()
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    room = out.width
+    for number, column in enumerate(columns):
+        cells = [column, *(Text.from_markup(row[number]).plain for row in filled)]
+        natural = max(max(map(len, cells)), 1)
+        if number == len(columns) - 1:
+            width = min(natural, max(room, LEAST_LEFT))
+            grid.add_column(column, overflow="fold" if wrap else "ellipsis", no_wrap=not wrap, width=width)
+        else:
+            width = min(natural, MOST_KEPT)
+            grid.add_column(column, overflow="ellipsis", no_wrap=True, width=width)
+        room -= width + 2
+    for row in filled:
+        grid.add_row(*row)
+    out.print(grid)
+
+
+def state_text(job: Job) -> str:
+    """State with the reason or cause beside it."""
+    style = STATE_STYLES[job.state]
+    beside = job.cause if job.state == "failed" else job.reason
+    asked = f" → {job.request}" if job.request else ""
+    return f"[{style}]{job.state}[/]" + (f" ({beside})" if beside else "") + asked
+
+
+def progress_text(job: Job) -> str:
+    """The progress of a job in a few words."""
+    told = job.progress or {}
+    words = []
+    if "step" in told:
+        words.append(f"{told['step']}/{told['steps']}" if "steps" in told else f"step {told['step']}")
+    if isinstance(told.get("loss"), float):
+        words.append(f"loss {told['loss']:.3f}")
+    if told.get("tokens_per_second") is not None:
+        words.append(f"{told['tokens_per_second']:.0f} tok/s")
+    if told.get("eta_seconds") is not None and job.state == "running":
+        words.append(f"{duration(float(told['eta_seconds']))} left")
+    return " · ".join(words) or str(told.get("phase", ""))
+
+
+def ago(then: datetime | None) -> str:
+    """How long ago something was."""
+    return f"{duration((datetime.now(UTC) - then).total_seconds())} ago" if then else "–"
+
+
+def took(job: Job) -> str:
+    """How long a job has run, or ran."""
+    if job.started_at is None:
+        return "–"
+    end = job.finished_at or datetime.now(UTC)
+    return duration((end - job.started_at).total_seconds())
+
+
+def duration(seconds: float) -> str:
+    """A duration in its two largest units."""
+    seconds = max(0.0, seconds)
+    if seconds < 10:
+        return f"{seconds:.1f}s"
+    if seconds < 60:
+        return f"{seconds:.0f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02d}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02d}m" if hours < 48 else f"{hours // 24}d {hours % 24}h"

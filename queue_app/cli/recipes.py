@@ -1,0 +1,195 @@
+"""`tuneyard plan`, `run` and `demo`: whole recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from queue_app.cli import context
+from queue_app.cli.output import (
+    AsJson,
+    Quiet,
+    as_dict,
+    duration,
+    hint,
+    next_commands,
+    state_text,
+    table,
+    took,
+    write,
+    write_json,
+)
+from queue_app.cli.submit import exit_code_of
+from queue_app.errors import Invalid
+
+if TYPE_CHECKING:
+    from queue_app.recipe import Recipe
+    from queue_app.store import Job
+
+Overrides = Annotated[
+    list[str] | None, typer.Option("--set", metavar="steps.STEP.FIELD=VALUE", help="Change the recipe; repeatable.")
+]
+RecipePath = Annotated[Path, typer.Argument(help="A recipe file (YAML).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the tree."""
+    app.command()(plan)
+    app.command()(run)
+
+
+def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
+    """Read and check a recipe with its overrides."""
+    from queue_app.recipe import load_recipe
+
+    pairs = {}
+    for word in overrides or []:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise Invalid(f"--set {word}: write it as steps.STEP.FIELD=VALUE")
+        pairs[name] = value
+    return load_recipe(path, pairs)
+
+
+def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Check a recipe and show its steps, without running anything."""
+    read = read_recipe(recipe, overrides)
+    if as_json:
+        write_json({"name": read.name, "steps": [_as_dict(step) for step in read.steps]})
+        return
+    write(f"{read.name}: {len(read.steps)} steps\n")
+    rows = [
+        [str(number), step.name, step.kind, step.queue, ", ".join(step.needs) or "–", _short(step.spec)]
+        for number, step in enumerate(read.steps, 1)
+    ]
+    table(["#", "STEP", "JOB", "QUEUE", "NEEDS", "SPEC"], rows)
+    changed = "".join(f" --set {word}" for word in overrides or [])
+    next_commands(f"tuneyard run {recipe}{changed}")
+
+
+def _as_dict(step: Any) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return asdict(step)
+
+
+def _short(spec: dict[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in spec.items())
+
+
+def run(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Submit and return at once.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Do every step again, also those done before.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a recipe: submit its steps, watch them, and show what came of it. Ctrl-C detaches; the jobs go on."""
+    read = read_recipe(recipe, overrides)
+    run_id, ids = context.dispatcher().run(read, reuse=not fresh)
+    if quiet:
+        for job_id in ids.values():
+            write(job_id)
+    elif as_json and detach:
+        write_json({"run": run_id, "jobs": ids})
+    if not quiet:
+        hint(f"run {run_id} of {read.name}: {len(ids)} jobs")
+        next_commands(f"tuneyard jobs watch {run_id}", f"tuneyard jobs ls --run {run_id}")
+    if detach or quiet:
+        return
+    attend(run_id, ids, as_json=as_json)
+
+
+def attend(run_id: str, ids: dict[str, str], *, as_json: bool) -> None:
+    """Watch a run to its end, show its table, and leave with its exit code."""
+    from queue_app.cli.live import watch
+
+    found = watch(list(ids.values())) if not as_json else _wait_silently(list(ids.values()))
+    if as_json:
+        write_json({"run": run_id, "jobs": [as_dict(job) for job in found]})
+    else:
+        show_outcome(found)
+    raise typer.Exit(max(exit_code_of(job) for job in found))
+
+
+def _wait_silently(job_ids: list[str]) -> list[Job]:
+    import time
+
+    from queue_app.lifecycle import FINAL
+
+    read = context.store().read
+    while True:
+        found = [read.job(job_id) for job_id in job_ids]
+        if all(job.state in FINAL for job in found):
+            return found
+        time.sleep(0.3)
+
+
+def show_outcome(found: list[Job]) -> None:
+    """A table of the steps, then what was measured, then how to go on."""
+    write("")
+    rows = [
+        [job.step or job.kind, job.id, state_text(job), "reused" if job.reused_from else took(job), _figures(job)]
+        for job in found
+    ]
+    table(["STEP", "JOB", "STATE", "TOOK", "MEASURED"], rows)
+    _show_measured(found)
+    failed = [job for job in found if job.state == "failed"]
+    for job in failed:
+        hint(f"{job.step or job.id} failed ({job.cause}): {job.failure}")
+    if failed:
+        next_commands(f"tuneyard jobs logs {failed[0].id}", f"tuneyard jobs retry {failed[0].id}")
+
+
+# What a step's row shows of its result: field → how it is written.
+FIGURES: dict[str, str] = {
+    "examples": "{:,} examples",
+    "tokens": "{:,} tokens",
+    "train_examples": "{:,} to train on",
+    "holdout_examples": "{:,} held out",
+    "steps": "{} steps",
+    "tokens_per_second": "{:.0f} tok/s",
+    "effect_kept": "{:.0%} of the adapter's effect kept",
+    "base_loss": "loss {:.3f}",
+    "tuned_loss": "→ {:.3f}",
+    "fine_tuned_model": "{}",
+}
+
+
+def _figures(job: Job) -> str:
+    if job.failure and job.state != "succeeded":
+        return job.failure
+    result = job.result or {}
+    return " · ".join(form.format(result[name]) for name, form in FIGURES.items() if result.get(name) is not None)
+
+
+def _show_measured(found: list[Job]) -> None:
+    results = {job.kind: job.result for job in found if job.result}
+    score, train, merged = (results.get(kind) for kind in ("model.evaluate", "adapter.train", "adapter.merge"))
+    if score is not None:
+        write(
+            f"\nheld-out loss  {score['base_loss']:.3f} before → {score['tuned_loss']:.3f} after"
+            f"   (perplexity {score['base_perplexity']:.1f} → {score['tuned_perplexity']:.1f},"
+            f" {score['examples']} examples)"
+        )
+    if train is not None:
+        write(f"training       {train['tokens_per_second']:.0f} tokens/s on {train['device']} by {train['engine']}")
+    ends = [job.finished_at for job in found if job.finished_at]
+    begins = [job.submitted_at for job in found]
+    if ends:
+        write(f"all in all     {duration((max(ends) - min(begins)).total_seconds())}")
+    if merged is not None:
+        from queue_app.errors import NotFound
+
+        try:
+            place = context.runner("cli").artifacts.fetch(merged["model"])
+        except NotFound as error:
+            hint(str(error))
+            return
+        write(f"model          {place}")
+        last = next(job for job in found if job.result and job.result.get("model") == merged["model"])
+        hint("")
+        next_commands(f"tuneyard jobs show {last.id}", f"tuneyard chat {merged['model'][7:19]}")

@@ -1,0 +1,198 @@
+"""The yard's processes: `tuneyard up` runs them all, and each is a command of its own for the Procfile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from queue_app.cli import context
+from queue_app.cli.output import AsJson, hint, next_commands, write, write_json
+from queue_app.errors import Invalid
+from queue_app.job_type import QUEUES, nearest
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the tree."""
+    app.command()(up)
+    app.command()(demo)
+    app.command()(doctor)
+    app.command()(chat)
+    app.command()(gc)
+    for process in (broker, sweeper, worker, metrics, flower):
+        app.command(rich_help_panel="Processes of the yard")(process)
+    passes_on = {"allow_extra_args": True, "ignore_unknown_options": True}
+    app.command(rich_help_panel="Processes of the yard", context_settings=passes_on, add_help_option=False)(sandbox)
+
+
+def up() -> None:
+    """Start the yard: broker, sweeper, workers, sandbox, metrics, Flower. Ctrl-C stops it; nothing queued is lost."""
+    from queue_app.broker import ping
+    from queue_app.shipped import find_shipped
+    from queue_app.supervisor import Yard, run_yard
+
+    settings = context.settings()
+    context.store()  # its tables, before anybody needs them
+    counts = {"cpu": settings.workers.cpu, "api": settings.workers.api, "gpu": settings.workers.gpu}
+    if settings.broker.url is not None:
+        counts["broker"] = 0
+    hint(
+        f"the yard is in {settings.home}; Flower on http://127.0.0.1:{settings.monitors.flower_port}, metrics on "
+        f"http://127.0.0.1:{settings.monitors.metrics_port}/metrics; Ctrl-C stops everything"
+    )
+    yard = Yard(
+        procfile=find_shipped("Procfile"),
+        home=settings.home.absolute(),
+        ready=lambda: ping(settings.broker_url),
+        counts=counts,
+    )
+    code = run_yard(yard)
+    raise typer.Exit(code)
+
+
+def broker() -> None:
+    """Become the embedded broker."""
+    from queue_app.broker import serve
+
+    settings = context.settings()
+    if settings.broker.url is not None:
+        raise Invalid("TUNEYARD_BROKER__URL names a broker of yours; the embedded one is not needed")
+    serve(settings.home.absolute(), settings.broker_socket)
+
+
+def sweeper() -> None:
+    """Sweep: expired leases, unmet needs, rings nobody heard."""
+    from queue_app.celery_app import Doorbell
+    from queue_app.sweeper import Sweeper
+
+    settings = context.settings()
+    bell = Doorbell(settings.broker_url)
+    _log_to_stderr(settings)
+    Sweeper(context.store(), settings, bell.ring, bell.depth).run(_stopping())
+
+
+def worker(queue: Annotated[str, typer.Argument(help="cpu, api or gpu")]) -> None:
+    """Work on a queue."""
+    import socket
+
+    from queue_app.celery_app import work
+
+    if queue not in QUEUES:
+        raise Invalid(f'there is no queue "{queue}"{nearest(queue, list(QUEUES))}; there are {", ".join(QUEUES)}')
+    settings = context.settings()
+    _log_to_stderr(settings)
+    runner = context.runner(f"{queue}:{socket.gethostname()}:{os.getpid()}")
+    threads = settings.workers.api_threads if queue == "api" else 1
+    work(runner, settings.broker_url, queue=queue, threads=threads)
+
+
+def sandbox(ctx: typer.Context) -> None:
+    """Run the sandbox: a local server that speaks the providers' APIs. `--help` lists its limits and faults."""
+    settings = context.settings()
+    state = settings.home.absolute() / "sandbox"
+    given = ["--host", settings.sandbox.host, "--port", str(settings.sandbox.port), "--state", str(state), *ctx.args]
+    os.execv(sys.executable, [sys.executable, "-m", "api_worker.sandbox", *given])
+
+
+def metrics() -> None:
+    """Serve metrics for Prometheus."""
+    from queue_app.metrics import serve_metrics
+
+    serve_metrics(context.store(), port=context.settings().monitors.metrics_port, stopping=_stopping())
+
+
+def flower() -> None:
+    """Serve Flower's UI on loopback."""
+    from queue_app.celery_app import show_flower
+
+    show_flower(context.settings().broker_url, port=context.settings().monitors.flower_port)
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check what a run depends on; the exit code is 1 if something stands in its way."""
+    from rich.markup import escape
+
+    from queue_app.cli.output import table
+    from queue_app.doctor import examine
+
+    findings = examine(context.settings())
+    if as_json:
+        write_json([finding._asdict() for finding in findings])
+    else:
+        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "blocking": "[bold red]blocking[/]"}
+        table(["CHECK", "", "FINDING"], [[f.check, marks[f.grade], escape(f.finding)] for f in findings], wrap=True)
+    if any(finding.grade == "blocking" for finding in findings):
+        raise typer.Exit(1)
+
+
+def chat(
+    model: Annotated[str, typer.Argument(help="A model's id, unique prefix, name or folder.")],
+    prompt: Annotated[str | None, typer.Option(help="Ask once and leave.")] = None,
+) -> None:
+    """Talk to a model on this machine."""
+    from queue_app.artifacts import JobArtifacts
+
+    artifacts = JobArtifacts(context.runner("chat").artifacts, "chat")
+    reference = str(Path(model).resolve()) if Path(model).is_dir() else model
+    folder = artifacts.resolve(reference)
+    given = ["--model", str(folder), *(["--prompt", prompt] if prompt is not None else [])]
+    os.execv(sys.executable, [sys.executable, "-m", "gpu_worker.chat", *given])
+
+
+def gc(
+    delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Find what no job's result needs: half-published artifacts, and work folders of jobs that succeeded."""
+    from queue_app.garbage import collect
+
+    garbage = collect(context.store(), context.runner("gc").artifacts, context.settings().home, delete=delete)
+    if as_json:
+        write_json([piece._asdict() for piece in garbage])
+        return
+    for piece in garbage:
+        write(f"{piece.size_bytes / 2**20:10.1f} MiB  {piece.what:<10} {piece.path}")
+    total = sum(piece.size_bytes for piece in garbage) / 2**20
+    hint(f"{len(garbage)} pieces, {total:.1f} MiB {'deleted' if delete else 'to delete'}")
+    if garbage and not delete:
+        next_commands("tuneyard gc --delete")
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the yard running afterwards.")] = False,
+) -> None:
+    """Start the yard, run the demo recipe on real text, show what was measured, and stop the yard."""
+    from queue_app.cli.demo import run_demo
+
+    run_demo(keep=keep)
+
+
+def _stopping() -> threading.Event:
+    """An event that the first SIGTERM or SIGINT sets."""
+    event = threading.Event()
+
+    def stop(*_: Any) -> None:
+        event.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    return event
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    import logging
+
+    from queue_app.runner import Redacting
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(Redacting(settings))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("tuneyard").setLevel(logging.INFO)

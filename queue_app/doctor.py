@@ -1,0 +1,156 @@
+"""Looks at everything a run depends on, and says what to do about it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from queue_app.broker import facts
+from queue_app.errors import TuneyardError
+from queue_app.store import Database, Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from settings import Settings
+
+FREE_GIB_BLOCKING, FREE_GIB_NOTE = 1.0, 10.0
+CLOCK_SKEW_SECONDS = 5.0
+
+
+class Finding(NamedTuple):
+    """One thing looked at: fine, worth a note, or in the way of every run."""
+
+    check: str
+    grade: Literal["ok", "note", "blocking"]
+    finding: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at the store, the broker, the disk, the GPU, the models, the keys and the clock."""
+    return [
+        *_disk(settings),
+        *_store(settings),
+        *_broker(settings),
+        *_gpu(),
+        *_training(),
+        *_keys(settings),
+        *_unknown(settings),
+    ]
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    home = settings.home.absolute()
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        probe = home / f".doctor-{os.getpid()}"
+        probe.write_text("writable")
+        probe.unlink()
+    except OSError as error:
+        yield Finding("home", "blocking", f"{home} cannot be written: {error.strerror}; set TUNEYARD_HOME elsewhere")
+        return
+    free = shutil.disk_usage(home).free / 2**30
+    grade: Literal["ok", "note", "blocking"] = "ok"
+    if free < FREE_GIB_NOTE:
+        grade = "blocking" if free < FREE_GIB_BLOCKING else "note"
+    advice = "" if grade == "ok" else "; `tuneyard gc` finds what may go"
+    yield Finding("disk", grade, f"{free:.1f} GiB free in {home}{advice}")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    database = Database(settings.store_url)
+    name = database.url.render_as_string(hide_password=True)
+    try:
+        database.migrate()
+        store = Store(database)
+        jobs = sum(row["jobs"] for row in store.read.census())
+        yield Finding("store", "ok", f"{name}, revision {database.revision()}, {jobs} jobs")
+        yield from _clock(store)
+        yield from _models(store)
+    except TuneyardError as error:
+        yield Finding("store", "blocking", str(error))
+
+
+def _clock(store: Store) -> Iterator[Finding]:
+    skew = store.read.clock() - time.time()
+    if abs(skew) > CLOCK_SKEW_SECONDS:
+        yield Finding("clock", "blocking", f"the store's clock is {skew:+.1f} s off ours; leases need them equal (NTP)")
+    else:
+        yield Finding("clock", "ok", f"within {max(abs(skew), 0.1):.1f} s of the store's")
+
+
+def _models(store: Store) -> Iterator[Finding]:
+    names = sorted({artifact.name or artifact.id[7:19] for artifact in store.artifacts.ls(["base-model"])})
+    if names:
+        yield Finding("models", "ok", ", ".join(names))
+    else:
+        yield Finding("models", "note", "no base model yet; `tuneyard models pull smollm2-135m` gets a small one")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        said = facts(settings.broker_url)
+    except TuneyardError as error:
+        yield Finding("broker", "blocking", str(error))
+        return
+    yield Finding("broker", "ok", f"{said['server']}, {said['used_memory_mib']:.1f} MiB used")
+    if said["eviction_policy"] != "noeviction":
+        policy = said["eviction_policy"]
+        yield Finding("eviction", "blocking", f"maxmemory-policy is {policy}; messages may vanish: set noeviction")
+    else:
+        yield Finding("eviction", "ok", "noeviction")
+    if said["persistence_errors"]:
+        yield Finding("persistence", "blocking", "; ".join(said["persistence_errors"]))
+    elif not said["append_only"]:
+        yield Finding("persistence", "note", "no append-only file; rings are lost with the broker (swept up again)")
+    else:
+        yield Finding("persistence", "ok", "append-only file")
+
+
+def _gpu() -> Iterator[Finding]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        yield Finding("gpu", "note", "no NVIDIA driver here: training runs on the CPU, for small models")
+        return
+    query = ["--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader"]
+    asked = subprocess.run([tool, *query], capture_output=True, text=True, timeout=20, check=False)
+    if asked.returncode != 0:
+        yield Finding("gpu", "blocking", f"nvidia-smi fails: {(asked.stderr or asked.stdout).strip()[:200]}")
+        return
+    for line in asked.stdout.strip().splitlines():
+        yield Finding("gpu", "ok", line)
+
+
+def _training() -> Iterator[Finding]:
+    from importlib.util import find_spec
+
+    missing = [name for name in ("torch", "transformers", "trl", "peft") if find_spec(name) is None]
+    if missing:
+        advice = "pip install 'tuneyard[train]'"
+        yield Finding("training", "note", f"{', '.join(missing)} not installed in {sys.prefix}: no gpu jobs; {advice}")
+    else:
+        engine = "unsloth and trl" if find_spec("unsloth") else "trl"
+        yield Finding("training", "ok", f"engines: {engine}")
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    with_key = sorted(name for name, account in settings.providers.items() if account.api_key)
+    without = sorted(name for name, account in settings.providers.items() if not account.api_key)
+    if without:
+        variable = f"TUNEYARD_PROVIDERS__{without[0].upper()}__API_KEY"
+        yield Finding("keys", "note", f"no key for {', '.join(without)}; set {variable}")
+    have = ", ".join(with_key) if with_key else "no provider account is configured; the sandbox needs none"
+    yield Finding("keys", "ok", have)
+
+
+def _unknown(settings: Settings) -> Iterator[Finding]:
+    known = set(type(settings).model_fields)
+    ours = [name for name in os.environ if name.startswith("TUNEYARD_")]
+    for name in sorted(ours):
+        top = name.removeprefix("TUNEYARD_").partition("__")[0].lower()
+        if top not in known:
+            yield Finding("settings", "note", f"{name} is no setting of Tuneyard's; is it misspelt?")

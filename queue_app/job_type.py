@@ -1,0 +1,233 @@
+"""What a job type is, and how they are found.
+
+A job type is one module in the folder `tasks`: a frozen spec, a result, and a body under `@job`. The kind
+`dataset.prepare` lives in `tasks/prepare_dataset.py`, so a kind is found without importing any other.
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import importlib
+import logging
+import os
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_type_hints
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+
+from queue_app.errors import Invalid
+from queue_app.lifecycle import Reason
+
+if TYPE_CHECKING:
+    from settings import Settings
+
+Queue = Literal["cpu", "api", "gpu"]
+QUEUES: tuple[Queue, ...] = get_args(Queue)
+T = TypeVar("T")
+
+
+class Spec(BaseModel):
+    """What a job is to do. Frozen, strict about its keys; every field says its meaning and unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Result(BaseModel):
+    """What a job has made: figures, and the ids of the artifacts it published."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+S = TypeVar("S", bound=Spec)
+R = TypeVar("R", bound=Result)
+
+
+def _absolute(value: Any, info: ValidationInfo) -> Any:
+    context = info.context or {}
+    base = context.get("base")
+    if base is None or not isinstance(value, str) or ":" in value or value.startswith("$"):
+        return value
+    path = Path(base, value).resolve()
+    there = os.path.exists(path) or glob.glob(str(path), recursive=True)  # noqa: PTH110, PTH207  (see below)
+    if not there and not context.get("unchecked"):
+        raise ValueError(f"there is no file or folder {path}")
+    return str(path)
+
+
+def _absolute_if_there(value: Any, info: ValidationInfo) -> Any:
+    # os.path: a text too long for a file name is no path, and no error either
+    base = (info.context or {}).get("base")
+    if base is None or not isinstance(value, str) or not os.path.exists(Path(base, value)):  # noqa: PTH110
+        return value
+    return str(Path(base, value).resolve())
+
+
+# A path or pattern of the user's: relative ones are taken from where the user stands, and travel as absolute ones.
+InputPath = Annotated[str, BeforeValidator(_absolute), "path"]
+# An artifact (id, unique prefix or name), or a path of the user's that stands for one.
+ArtifactRef = Annotated[str, BeforeValidator(_absolute_if_there), "artifact"]
+
+
+@dataclass(frozen=True)
+class PollAgain:
+    """A body's word that it holds nothing here and wants to be called again in `seconds`."""
+
+    seconds: float
+    reason: Reason = Reason.REMOTE
+
+
+class Artifacts(Protocol):
+    """The artifact store, as a job sees it. What a job resolves becomes a parent of what it publishes."""
+
+    def resolve(self, ref: str) -> Path:
+        """The local file or folder behind an artifact id, unique prefix, name, or path.
+
+        Raises:
+            Permanent: there is no such thing
+        """
+
+    def publish(self, path: Path, *, kind: str, name: str | None = None) -> str:
+        """Move a file or folder into the store, whole or not at all, and return its id (`sha256:…`).
+
+        Raises:
+            Permanent: the disk is full; says how much was needed and free
+        """
+
+
+class Attempt(Protocol):
+    """One try at a job, as its body sees it: no Celery, no SQL."""
+
+    @property
+    def job_id(self) -> str: ...
+
+    @property
+    def number(self) -> int:
+        """The fence: grows with every claim."""
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def workdir(self) -> Path:
+        """A folder of the job's own that outlives the attempt: checkpoints live here."""
+
+    @property
+    def artifacts(self) -> Artifacts: ...
+
+    @property
+    def log(self) -> logging.Logger:
+        """Writes to the job's log (`tuneyard jobs logs`)."""
+
+    def report(self, **progress: float | int | str | None) -> None:
+        """Show how far the job is (`step`, `steps`, `loss`, …) and learn whether it shall go on.
+
+        Raises:
+            Cancelled, Paused, Released: somebody asked for it
+            Permanent: the deadline has passed
+            StaleTransition: the lease was lost; stop at once and touch nothing
+        """
+
+    def once(
+        self,
+        step: str,
+        action: Callable[[str], T],
+        *,
+        find: Callable[[str], T | None] | None = None,
+        undo: Callable[[T], object] | None = None,
+        lag_seconds: float = 0.0,
+    ) -> T:
+        """Do `action(key)` once in the life of the job and remember its JSON value across attempts.
+
+        The intent, with a key of at most 18 characters of `[a-z0-9-]`, is committed before the action. If an attempt
+        died or was left in doubt in between, `find(key)` looks first; what it finds is adopted, and only when
+        `lag_seconds` have passed since that action and nothing is found is it done again. `undo` takes back a value
+        that came too late: another attempt had taken over and recorded another.
+
+        Covered: death at any line, lost answers, answers after the lease was lost. Not covered: a listing that lags
+        longer than `lag_seconds`.
+        """
+
+
+Body = Callable[[S, Attempt], R | PollAgain]
+
+
+@dataclass(frozen=True)
+class JobType(Generic[S, R]):
+    """One kind of job: what it takes, what it makes, where it runs."""
+
+    kind: str
+    body: Body[S, R]
+    spec: type[S]
+    result: type[R]
+    queues: tuple[Queue, ...]  # the first is the default
+    pausable: bool
+    version: int
+    on_cancel: Callable[[S, Attempt], tuple[str, ...]] | None
+
+    @property
+    def summary(self) -> str:
+        return (self.body.__doc__ or "").strip().partition("\n")[0]
+
+
+def job(
+    kind: str,
+    *,
+    queues: tuple[Queue, ...],
+    pausable: bool = False,
+    version: int = 1,
+    on_cancel: Callable[[S, Attempt], tuple[str, ...]] | None = None,
+) -> Callable[[Body[S, R]], JobType[S, R]]:
+    """Make a body a job type.
+
+    `version` counts changes that make earlier results unfit for reuse. `on_cancel` takes back what lives elsewhere (a
+    remote job) before the job is cancelled, and returns the once-only steps that a retry does anew.
+    """
+
+    def declare(body: Body[S, R]) -> JobType[S, R]:
+        hints = get_type_hints(body)
+        made = [t for t in (get_args(hints["return"]) or (hints["return"],)) if t not in (PollAgain, NoneType)]
+        specs = (t for name, t in hints.items() if name != "return" and isinstance(t, type) and issubclass(t, Spec))
+        spec = cast("type[S]", next(specs))
+        return JobType(kind, body, spec, made[0], queues, pausable, version, on_cancel)
+
+    return declare
+
+
+def module_name(kind: str) -> str:
+    """`dataset.prepare` → `tasks.prepare_dataset`."""
+    noun, _, verb = kind.partition(".")
+    return f"tasks.{verb}_{noun}"
+
+
+def kinds() -> list[str]:
+    """Every kind there is, by listing the folder."""
+    folder = importlib.import_module("tasks")
+    names = [m.name for m in pkgutil.iter_modules(folder.__path__) if not m.ispkg]
+    return sorted(f"{noun}.{verb}" for verb, _, noun in (name.rpartition("_") for name in names))
+
+
+def find_job_type(kind: str) -> JobType[Any, Any]:
+    """The job type called `kind`.
+
+    Raises:
+        Invalid: there is none; names the nearest
+    """
+    known = kinds()
+    if kind not in known:
+        raise Invalid(f'there is no job type "{kind}"{nearest(kind, known)}; `tuneyard kinds` lists them')
+    module = importlib.import_module(module_name(kind))
+    for value in vars(module).values():
+        if isinstance(value, JobType) and value.kind == kind:
+            return value
+    raise Invalid(f'tasks/{module.__name__.partition(".")[2]}.py declares no job type "{kind}"')
+
+
+def nearest(word: str, known: list[str] | Mapping[str, Any]) -> str:
+    """The end of an error message: `; did you mean "…"?`, or nothing."""
+    found = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f'; did you mean "{found[0]}"?' if found else ""

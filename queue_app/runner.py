@@ -1,0 +1,256 @@
+"""Runs one claimed job: resolves its inputs, calls its body, and records what came of it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import traceback
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tenacity
+from pydantic import ValidationError
+
+from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
+from queue_app.attempt import LiveAttempt, Unsettled, overdue
+from queue_app.errors import Cancelled, Invalid, NotFound, Paused, Permanent, Released, StaleTransition, Transient
+from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
+from queue_app.lifecycle import Cause, Event, Reason, Request, backoff_seconds
+from queue_app.recipe import fingerprint, resolve_references
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from queue_app.store import Job, Store
+    from settings import Settings
+
+log = logging.getLogger("tuneyard.runner")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is recorded at the end of an attempt."""
+
+    event: Event
+    changes: dict[str, Any] = field(default_factory=dict)
+    detail: dict[str, Any] = field(default_factory=dict)
+    forget: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Runner:
+    """A worker's hands. `stopping` is set when the worker shuts down: bodies that report hand their job back."""
+
+    store: Store
+    settings: Settings
+    worker: str
+    stopping: threading.Event = field(default_factory=threading.Event)
+    find: Callable[[str], JobType[Any, Any]] = find_job_type
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        cache = self.settings.home.absolute() / "cache"
+        return ArtifactStore(self.settings.artifacts_url, self.store.artifacts, cache)
+
+    def run(self, *, queue: str | None = None, job_id: str | None = None) -> bool:
+        """Claim the most urgent due job of a queue, or the named one, and run it; False: there was nothing to do."""
+        if self.stopping.is_set():
+            return False
+        seconds = self.settings.queue.lease_seconds
+        job = self.store.claim(worker=self.worker, lease_seconds=seconds, queue=queue, job_id=job_id)
+        if job is None:
+            self.store.count("stale_messages")
+            return False
+        artifacts = JobArtifacts(self.artifacts, job.id)
+        with job_log(self.settings, job) as logger:
+            attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger)
+            try:
+                with attempt.lease():
+                    self._settle(attempt, self._try(attempt))
+            except StaleTransition as error:
+                logger.warning("dropped: %s", error)
+                self.store.count("stale_transitions")
+        return True
+
+    def _try(self, attempt: LiveAttempt) -> Verdict:
+        """Call the body. The one broad `except` of the house is here: whatever a body raises, its job gets an end."""
+        job = attempt.job
+        try:
+            return self._perform(attempt)
+        except StaleTransition:
+            raise
+        except (Exception, Cancelled, Paused, Released) as error:
+            verdict = judge(error, job, self.settings)
+            attempt.log.info("%s: %s", verdict.event, redact(str(error), self.settings))
+            return verdict
+
+    def _perform(self, attempt: LiveAttempt) -> Verdict:
+        job = attempt.job
+        job_type = self.find(job.kind)
+        spec = self._spec(job_type, job)
+        attempt.log.info("attempt %d of %s on %s", job.attempt, job.kind, self.worker)
+        try:
+            if job.request == Request.CANCEL:
+                raise Cancelled("the user cancelled the job")
+            if job.deadline_at is not None and datetime.now(UTC) > job.deadline_at:
+                raise overdue(job)
+            twin = self._twin(job_type, spec, attempt)
+            if twin is not None:
+                return Verdict(Event.REUSED, {"result": twin.result, "reused_from": twin.id}, {"job": twin.id})
+            made = job_type.body(spec, attempt)
+        except (Cancelled, Permanent) as error:
+            ended = isinstance(error, Cancelled) or error.cause == Cause.DEADLINE
+            if ended and job_type.on_cancel is not None:
+                error.forget = job_type.on_cancel(spec, attempt)
+            raise
+        if isinstance(made, PollAgain):
+            due = datetime.now(UTC) + timedelta(seconds=made.seconds)
+            # the remote job was seen to be well: failures are counted in a row
+            return Verdict(Event.POLL_SCHEDULED, {"reason": made.reason, "due_at": due, "failures": 0, "failure": None})
+        if not isinstance(made, Result):
+            raise TypeError(f"{job.kind} returned {type(made).__name__}, which is no Result")
+        return Verdict(Event.SUCCEEDED, {"result": made.model_dump(mode="json"), "failure": None, "cause": None})
+
+    def _spec(self, job_type: JobType[Any, Any], job: Job) -> Spec:
+        results = {need.step or need.id: need.result or {} for need in self.store.read.needs(job.id)}
+        try:
+            spec: Spec = job_type.spec.model_validate(resolve_references(job.spec, results))
+        except ValidationError as error:
+            raise Invalid(f"{job.kind}: {'; '.join(explain(error))}") from error
+        return spec
+
+    def _twin(self, job_type: JobType[Any, Any], spec: Spec, attempt: LiveAttempt) -> Job | None:
+        """A succeeded job that did the same with the same inputs, and whose artifacts are still there.
+
+        Only a first attempt looks: a later one may hold something of its own already, such as a remote job.
+        """
+        job = attempt.job
+        if attempt.fingerprint is None:
+            attempt.fingerprint = fingerprint(job.kind, job_type.version, spec, self._content)
+        if not job.reuse or job.attempt > 1:
+            return None
+        twins = self.store.read.reusable(attempt.fingerprint)
+        return next((twin for twin in twins if twin.id != job.id and self._is_whole(twin)), None)
+
+    def _is_whole(self, job: Job) -> bool:
+        made = [
+            value for value in (job.result or {}).values() if isinstance(value, str) and value.startswith("sha256:")
+        ]
+        return all(self.artifacts.has(artifact_id) for artifact_id in made)
+
+    def _content(self, ref: str) -> str:
+        """What stands for an input in a fingerprint: an artifact's id, or the hash of a path's content."""
+        if not Path(ref).is_absolute():
+            try:
+                return self.store.artifacts.find(ref).id
+            except NotFound:
+                return ref  # a built-in source, or a name that the body will resolve
+        if Path(ref).exists():
+            return Content.of(Path(ref)).digest
+        matches = sorted(Path("/").glob(ref.lstrip("/")))  # a pattern stands for all that it finds
+        return json.dumps([(path.name, Content.of(path).digest) for path in matches]) if matches else ref
+
+    def _settle(self, attempt: LiveAttempt, verdict: Verdict) -> None:
+        """Record the end; a store that is busy or full is asked again, while the heartbeat keeps the lease."""
+        keep_trying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type((Transient, Permanent)),  # busy, or full: what was done is kept
+            wait=tenacity.wait_fixed(1),
+            stop=tenacity.stop_after_delay(300),
+            reraise=True,
+        )
+        keep_trying(
+            self.store.record,
+            attempt.job_id,
+            verdict.event,
+            actor=self.worker,
+            fence=attempt.number,
+            detail=verdict.detail,
+            forget=verdict.forget,
+            **{"fingerprint": attempt.fingerprint, **verdict.changes},
+        )
+
+
+def judge(error: BaseException, job: Job, settings: Settings) -> Verdict:
+    """What an error that left a body means for its job."""
+    text = redact(str(error), settings)
+    if isinstance(error, Cancelled):
+        return Verdict(Event.CANCELLED, forget=error.forget)
+    if isinstance(error, Paused):
+        return Verdict(Event.PAUSED)
+    if isinstance(error, Released):
+        return Verdict(Event.RELEASED)
+    if isinstance(error, Unsettled):
+        due = datetime.now(UTC) + timedelta(seconds=error.seconds)
+        return Verdict(Event.POLL_SCHEDULED, {"reason": Reason.REMOTE, "due_at": due}, {"why": text})
+    if isinstance(error, Transient):
+        return _try_again(error, text, job, settings)
+    if isinstance(error, Permanent):
+        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, forget=error.forget)
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        failure = (
+            f"{error.filename or 'a file'}: no room left on the disk; free some, then `tuneyard jobs retry {job.id}`"
+        )
+        return Verdict(Event.FAILED, {"cause": Cause.USER, "failure": failure})
+    trace = redact("".join(traceback.format_exception(error)), settings)
+    failure = f"a bug in {job.kind}: {type(error).__name__}: {text}; the traceback is in `tuneyard jobs logs {job.id}`"
+    logging.getLogger(f"tuneyard.job.{job.id}").error("%s", trace)
+    return Verdict(Event.FAILED, {"cause": Cause.BUG, "failure": failure}, {"traceback": trace})
+
+
+def _try_again(error: Transient, text: str, job: Job, settings: Settings) -> Verdict:
+    failures = job.failures + 1
+    if failures >= settings.queue.max_failures:
+        failure = f"{text} (tried {failures} times); `tuneyard jobs retry {job.id}` tries again"
+        return Verdict(Event.FAILED, {"cause": error.cause, "failure": failure, "failures": failures})
+    pause = error.retry_after
+    if pause is None:
+        limits = settings.queue
+        pause = backoff_seconds(failures, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
+    due = datetime.now(UTC) + timedelta(seconds=pause)
+    changes = {"reason": Reason.BACKOFF, "due_at": due, "failures": failures, "failure": text}
+    return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)})
+
+
+def redact(text: str, settings: Settings) -> str:
+    """The text without any secret of the settings."""
+    for secret in settings.secrets:
+        text = text.replace(secret, "***")
+    return text
+
+
+def explain(error: ValidationError) -> Iterator[str]:
+    """A validation error as one line a field."""
+    for fault in error.errors():
+        yield f"{'.'.join(map(str, fault['loc'])) or 'spec'}: {fault['msg']}"
+
+
+class Redacting(logging.Formatter):
+    """Writes log lines without the settings' secrets."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+        self._settings = settings
+
+    def format(self, record: logging.LogRecord) -> str:
+        return redact(super().format(record), self._settings)
+
+
+@contextmanager
+def job_log(settings: Settings, job: Job) -> Iterator[logging.Logger]:
+    """The log of a job, in its folder: what `tuneyard jobs logs` shows."""
+    folder = settings.home.absolute() / "jobs" / job.id / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    logger = logging.getLogger(f"tuneyard.job.{job.id}")
+    logger.setLevel(logging.INFO)
+    handler = logging.FileHandler(folder / "job.log", encoding="utf-8")
+    handler.setFormatter(Redacting(settings))
+    logger.addHandler(handler)
+    try:
+        yield logger
+    finally:
+        logger.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,89 @@
+"""Steps that are done once in the life of a job: the intent is committed before the action, the value after it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import insert, select, update
+
+from queue_app.errors import StaleTransition
+from queue_app.lifecycle import State
+from queue_app.store.tables import Memo, jobs, memos
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from queue_app.store.database import Database
+
+
+def submission_key(job_id: str, round_number: int) -> str:
+    """The name a step goes by at a provider: ≤ 18 characters of `[a-z0-9-]`, which fits every one."""
+    return f"ty-{job_id}" + (f"-{round_number}" if round_number else "")
+
+
+class Memos:
+    """The memos of all jobs, written only by whoever holds the job."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def get(self, job_id: str, step: str) -> Memo | None:
+        """The memo of a step, whoever wrote it."""
+        with self.database.reading() as connection:
+            return _read(connection, job_id, step)
+
+    def intend(self, job_id: str, step: str, *, fence: int) -> Memo:
+        """Commit the intent to do a step and return what was known of it before: a memo with `acted_at` unset is new.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            _hold(connection, job_id, fence)
+            memo = _read(connection, job_id, step)
+            now = datetime.now(UTC)
+            if memo is None:
+                memo = Memo(job_id=job_id, step=step, key=submission_key(job_id, 0), intended_at=now)
+                connection.execute(insert(memos).values(memo.model_dump()))
+            elif memo.intended_at is None:  # it was forgotten: a new round goes by a new key
+                memo.key, memo.intended_at = submission_key(job_id, memo.round), now
+                _update(connection, memo, key=memo.key, intended_at=now)
+            return memo
+
+    def act(self, memo: Memo, *, fence: int) -> None:
+        """Commit that the action begins now.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            _hold(connection, memo.job_id, fence)
+            _update(connection, memo, acted_at=datetime.now(UTC))
+
+    def remember(self, memo: Memo, value: Any, *, fence: int) -> None:
+        """Commit the value of a step.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            _hold(connection, memo.job_id, fence)
+            _update(connection, memo, done=True, value=value)
+
+
+def _hold(connection: Connection, job_id: str, fence: int) -> None:
+    guard = (jobs.c.id == job_id, jobs.c.state == State.RUNNING, jobs.c.attempt == fence)
+    if connection.execute(select(jobs.c.id).where(*guard).with_for_update()).first() is None:
+        raise StaleTransition(f"job {job_id}: attempt {fence} has lost its lease")
+
+
+def _read(connection: Connection, job_id: str, step: str) -> Memo | None:
+    query = select(memos).where(memos.c.job_id == job_id, memos.c.step == step)
+    row = connection.execute(query).mappings().first()
+    return Memo.model_validate(dict(row)) if row else None
+
+
+def _update(connection: Connection, memo: Memo, **values: Any) -> None:
+    here = (memos.c.job_id == memo.job_id, memos.c.step == memo.step)
+    connection.execute(update(memos).where(*here).values(values))

@@ -1,0 +1,65 @@
+"""Makes up for everything that was lost: expired leases, unmet needs that are met by now, rings nobody heard.
+
+No row is marked as rung. A queue holds as many rings as it has due jobs, up to a depth; what is missing is rung again.
+So a lost ring costs a sweep, a doubled one is answered by "nothing due", and a dead broker by its return.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from queue_app.errors import TuneyardError
+from queue_app.job_type import QUEUES
+
+if TYPE_CHECKING:
+    from queue_app.dispatcher import Ring
+    from queue_app.store import Store
+    from settings import Settings
+
+log = logging.getLogger("tuneyard.sweeper")
+
+
+@dataclass
+class Sweeper:
+    """One pass is `sweep`; several sweepers at once do no harm."""
+
+    store: Store
+    settings: Settings
+    ring: Ring
+    depth: Callable[[str], int]  # rings that stand in a queue
+    actor: str = "sweeper"
+    _troubles: set[str] = field(default_factory=set, init=False)
+
+    def sweep(self) -> None:
+        """Do what is due now."""
+        for job in self.store.expire_leases(max_failures=self.settings.queue.max_failures, actor=self.actor):
+            log.warning("job %s lost its worker in attempt %d: %s", job.id, job.attempt, job.state)
+        self.store.wake(actor=self.actor)
+        for queue in QUEUES:
+            self._ring(queue)
+
+    def _ring(self, queue: str) -> None:
+        due = self.store.read.due(queue, limit=self.settings.broker.doorbell_depth)
+        if not due:
+            return
+        missing = len(due) - self.depth(queue)
+        if missing > 0:
+            self.ring({queue: due[:missing]})
+
+    def run(self, stopping: threading.Event) -> None:
+        """Sweep until told to stop; a store or broker that is away is waited for, and said once."""
+        while not stopping.wait(self.settings.queue.sweep_seconds):
+            try:
+                self.sweep()
+            except TuneyardError as error:
+                if str(error) not in self._troubles:
+                    log.warning("sweeping goes on when this is over: %s", error)
+                    self._troubles.add(str(error))
+            else:
+                if self._troubles:
+                    log.info("sweeping again")
+                    self._troubles.clear()

@@ -1,0 +1,190 @@
+"""All configuration, in one frozen object.
+
+It is read from the environment (`TUNEYARD_…`, nested with `__`), a `.env` file and `tuneyard.toml`, in that order of
+precedence, by the entry points alone; everything below them is handed values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import cache
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108 on Linux and 104 on macOS
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StoreSettings(Section):
+    """Where jobs live."""
+
+    url: SecretStr | None = Field(None, description="SQLAlchemy URL; default: SQLite in the Tuneyard home")
+
+
+class BrokerSettings(Section):
+    """Where the doorbell hangs."""
+
+    url: SecretStr | None = Field(None, description="redis:// URL; default: the embedded server")
+    doorbell_depth: int = Field(50, ge=1, description="rings the sweeper keeps in a queue at the most")
+
+
+class QueueSettings(Section):
+    """Leases, sweeps and retries."""
+
+    lease_seconds: float = Field(25.0, gt=0, description="a worker that is silent for so long has lost its job")
+    sweep_seconds: float = Field(0.5, gt=0, description="pause between two sweeps")
+    max_failures: int = Field(3, ge=1, description="retries and lost leases before a job is failed")
+    backoff_seconds: float = Field(5.0, gt=0, description="first pause after a transient error; doubles each time")
+    backoff_max_seconds: float = Field(600.0, gt=0, description="longest pause after a transient error")
+
+
+class ArtifactSettings(Section):
+    """Where results live."""
+
+    url: str | None = Field(None, description="fsspec URL or folder; default: `artifacts` in the Tuneyard home")
+
+
+class WorkerSettings(Section):
+    """How many processes `tuneyard up` starts."""
+
+    cpu: int = Field(1, ge=0, description="cpu worker processes")
+    api: int = Field(1, ge=0, description="api worker processes")
+    api_threads: int = Field(8, ge=1, description="jobs an api worker talks for at once")
+    gpu: int = Field(1, ge=0, description="gpu worker processes, one per card")
+
+
+class TrainingSettings(Section):
+    """How the GPU side runs."""
+
+    engine: Literal["auto", "trl", "unsloth"] = Field("auto", description="auto: Unsloth where it is installed")
+    stall_margin_seconds: float = Field(120.0, gt=0, description="added to three median steps before a run is stalled")
+
+
+class ProviderSettings(Section):
+    """One account at one hosted provider."""
+
+    base_url: str | None = Field(None, description="API root; default: the vendor's own")
+    api_key: SecretStr | None = Field(None, description="never logged, never stored")
+    listing_lag_seconds: float = Field(30.0, ge=0, description="how long a job just created may be missing from lists")
+    poll_seconds: float = Field(30.0, gt=0, description="pause between two looks at a remote job")
+
+
+class SandboxSettings(Section):
+    """The local server that speaks the providers' APIs."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8791, ge=1, le=65535)
+
+
+class MonitorSettings(Section):
+    """Ports of the monitors, on loopback."""
+
+    metrics_port: int = Field(9540, ge=1, le=65535, description="Prometheus scrapes here")
+    flower_port: int = Field(5555, ge=1, le=65535, description="Flower's UI")
+
+
+class Settings(BaseSettings):
+    """Everything that can be configured, with the defaults that need no configuration."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TUNEYARD_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        toml_file="tuneyard.toml",
+        frozen=True,
+        extra="ignore",  # a shared .env may carry other programs' keys
+    )
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".tuneyard", description="everything local lives here")
+    store: StoreSettings = StoreSettings()
+    broker: BrokerSettings = BrokerSettings()
+    queue: QueueSettings = QueueSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    workers: WorkerSettings = WorkerSettings()
+    training: TrainingSettings = TrainingSettings()
+    sandbox: SandboxSettings = SandboxSettings()
+    monitors: MonitorSettings = MonitorSettings()
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict, description="account name → account")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls)
+
+    @property
+    def store_url(self) -> str:
+        """The SQLAlchemy URL of the store."""
+        if self.store.url is not None:
+            return self.store.url.get_secret_value()
+        return f"sqlite:///{self.home.absolute() / 'tuneyard.db'}"
+
+    @property
+    def broker_socket(self) -> Path:
+        """The embedded broker's unix socket; in the temporary folder where the home's path is too long for one."""
+        path = self.home.absolute() / "broker" / "broker.sock"
+        if len(os.fsencode(path)) <= SOCKET_PATH_LIMIT:
+            return path
+        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+        return Path(gettempdir()) / f"tuneyard-{os.getuid()}-{digest}.sock"
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL as Celery spells it."""
+        if self.broker.url is not None:
+            return self.broker.url.get_secret_value()
+        return f"redis+socket://{self.broker_socket}"
+
+    @property
+    def artifacts_url(self) -> str:
+        """The artifact store's fsspec URL, or a folder."""
+        return self.artifacts.url or str(self.home.absolute() / "artifacts")
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret there is, for taking them out of what is written down."""
+        urls = [url.password for url in map(urlsplit, (self.store_url, self.broker_url))]
+        keys = [p.api_key.get_secret_value() for p in self.providers.values() if p.api_key]
+        return tuple(secret for secret in [*urls, *keys] if secret)
+
+    def provider(self, name: str) -> ProviderSettings:
+        """The account called `name`; the sandbox needs no configuration.
+
+        Raises:
+            KeyError: no such account is configured
+        """
+        if name == "sandbox" and name not in self.providers:
+            return ProviderSettings(
+                base_url=f"http://{self.sandbox.host}:{self.sandbox.port}/v1",
+                api_key=SecretStr("sandbox"),
+                listing_lag_seconds=2.0,
+                poll_seconds=1.0,
+            )
+        return self.providers[name]
+
+
+@cache
+def get_settings() -> Settings:
+    """The process's settings. Called by entry points only."""
+    return Settings()

@@ -1,0 +1,146 @@
+"""Text documents out of files, globs, folders, and what Python itself carries."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from queue_app.errors import Permanent
+from queue_app.job_type import nearest
+from queue_app.lifecycle import Cause
+from tasks.data.encoding import Undecodable, decode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+BUILTIN = "builtin:"
+BUILTINS = {"python-topics": "the Python language reference, as pydoc_data carries it"}
+GUTENBERG_START = re.compile(r"^\*\*\* ?START OF TH(?:IS|E) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE | re.IGNORECASE)
+GUTENBERG_END = re.compile(r"^\*\*\* ?END OF TH(?:IS|E) PROJECT GUTENBERG EBOOK.*$", re.MULTILINE | re.IGNORECASE)
+HEADING = re.compile(r"\s*(\S.*)\n([*=\-#~^])\2{2,}[ \t]*\n")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text, normalised: \\n line ends, without a library's licence around it."""
+
+    name: str  # relative to the source, with / between folders
+    text: str
+    subject: str | None = None  # what it explains; None: prose
+    repair: str | None = None
+    suspicious: bool = False
+    licence_characters: int = 0  # Project Gutenberg's header and footer, taken off
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that is no usable text, and why."""
+
+    path: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a user pointed at: files, or the name of a built-in source."""
+
+    base: Path
+    files: tuple[Path, ...] = ()
+    hidden: int = 0  # files passed over because they, or a folder above them, begin with a dot
+    builtin: str | None = None
+
+    def __len__(self) -> int:
+        return len(_topics()) if self.builtin else len(self.files)
+
+    def read(self, encoding: str | None = None) -> Iterator[Document | BadFile]:
+        """One document a file, in the order of their names, each read when it is asked for."""
+        if self.builtin:
+            return read_topics()
+        return (read_file(path, self.base, encoding) for path in self.files)
+
+
+def find_source(where: str) -> Source:
+    """The files behind a path, a folder or a glob, or a built-in source.
+
+    Raises:
+        Permanent: there is nothing
+    """
+    if where.startswith(BUILTIN):
+        name = where.removeprefix(BUILTIN)
+        if name not in BUILTINS:
+            raise Permanent(f'there is no built-in source "{name}"{nearest(name, BUILTINS)} ({", ".join(BUILTINS)})')
+        return Source(Path(), builtin=name)
+    path = Path(where).expanduser()
+    if path.is_file():
+        return Source(path.parent, (path,))
+    if path.is_dir():
+        return _listed(path, path.rglob("*"), f"the folder {path} holds no file; put text files into it")
+    base, pattern = _fixed_part(path)
+    if pattern is None:
+        known = ", ".join(BUILTIN + name for name in BUILTINS)
+        raise Permanent(f"{path} does not exist; source is a text file, a folder, a glob, or {known}")
+    try:
+        return _listed(base, base.glob(pattern), f"no file matches {path}")
+    except ValueError as error:
+        raise Permanent(f"{path} is no glob: {error}") from error
+
+
+def read_file(path: Path, base: Path, encoding: str | None = None) -> Document | BadFile:
+    """A file as a document, or what is wrong with it."""
+    if path.suffix == ".jsonl":
+        return BadFile(str(path), "JSON lines are examples already; give them to dataset.split")
+    try:
+        decoded = decode(path.read_bytes(), fallback=encoding)
+    except OSError as error:
+        return BadFile(str(path), f"cannot be read: {error.strerror}")
+    except Undecodable as error:
+        return BadFile(str(path), str(error))
+    text = strip_licence(decoded.text)
+    return Document(
+        name=path.relative_to(base).as_posix(),
+        text=text,
+        repair=decoded.repair,
+        suspicious=decoded.suspicious,
+        licence_characters=len(decoded.text) - len(text),
+    )
+
+
+def strip_licence(text: str) -> str:
+    """What stands between Project Gutenberg's two markers; the whole text if there are none."""
+    start = GUTENBERG_START.search(text)
+    end = GUTENBERG_END.search(text, start.end() if start else 0)
+    return text[start.end() if start else 0 : end.start() if end else len(text)]
+
+
+def read_topics() -> Iterator[Document]:
+    """The topics of Python's language reference."""
+    for name, text in sorted(_topics().items()):
+        heading = HEADING.match(text)
+        title = f" ({heading[1]})" if heading else ""
+        yield Document(name=name, text=text, subject=f'the Python topic "{name}"{title}')
+
+
+def _topics() -> dict[str, str]:
+    from pydoc_data.topics import topics  # half a megabyte: only for those who want it
+
+    return topics
+
+
+def _listed(base: Path, found: Iterator[Path], nothing: str) -> Source:
+    files = sorted(path for path in found if path.is_file())
+    shown = [path for path in files if not any(part.startswith(".") for part in path.relative_to(base).parts)]
+    if not shown:
+        hidden = f" ({len(files)} hidden ones are not read)" if files else ""
+        raise Permanent(nothing + hidden, cause=Cause.DATA)
+    return Source(base, tuple(shown), hidden=len(files) - len(shown))
+
+
+def _fixed_part(path: Path) -> tuple[Path, str | None]:
+    """A glob as the folder before its first wildcard and the pattern from there; no pattern if there is no wildcard."""
+    parts = path.parts
+    first = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
+    if first is None:
+        return path, None
+    return Path(*parts[:first]), str(Path(*parts[first:]))

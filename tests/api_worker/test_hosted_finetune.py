@@ -1,0 +1,232 @@
+"""`finetune.hosted`, through the real store and runner, at the sandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from api_worker.sandbox.openai_routes import Rules
+from api_worker.sandbox.remote_job import Pace
+from queue_app.lifecycle import Cause, State
+from tests.api_worker.odd_server import odd_server
+from tests.conftest import eventually
+from tests.sandbox.server import ENDLESS, SECRET, examples_file, serve
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from typing import Any
+
+    from tests.conftest import RunHere
+
+KIND = "finetune.hosted"
+WITHOUT_END = Rules(pace=ENDLESS)
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> dict[str, Any]:
+    dataset = examples_file(tmp_path / "data" / "examples.jsonl").parent
+    return {"dataset": str(dataset), "provider": "acme", "base_model": "sandbox-base", "epochs": 2}
+
+
+def test_a_job_succeeds_without_holding_a_worker(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    holdout = examples_file(tmp_path / "holdout.jsonl", count=3)
+    unhurried = Rules(pace=Pace(validate_seconds=0.3, queue_seconds=0.3, run_seconds=0.3))
+    with serve(tmp_path / "state", rules=unhurried) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job = yard(KIND, **order, holdout=str(holdout), suffix="tone")
+        ledger = sandbox.ledger()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert job.result is not None
+    assert job.result["model"].startswith("ft:sandbox-base:sandbox:tone:")
+    assert (job.result["examples"], job.result["holdout_examples"], job.result["steps"]) == (12, 3, 4)
+    assert (job.result["trained_tokens"], job.result["train_loss"]) == (0, None)
+    assert "nothing is trained" in job.result["warnings"][0]
+    assert job.attempt > 2  # it was left and looked at again
+    assert job.failures == 0
+    assert (ledger["jobs_created"], ledger["uploads_received"]) == (1, 2)
+    report = yard.artifact(job.result["report"])
+    told = json.loads((report / "training.json").read_text())
+    assert [row["step"] for row in told["series"]] == [1, 2, 3, 4]
+    assert told["order"]["suffix"] == "tone"
+    assert (report / "result-1").read_bytes().startswith(b"step,train_loss")
+
+
+def test_instruct_examples_are_sent_as_chat(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    rows = [{"instruction": f"Add 1 to {n}.", "input": "", "output": str(n + 1)} for n in range(12)]
+    file = tmp_path / "instruct.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with serve(tmp_path / "state") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **{**order, "dataset": str(file)})
+        with sandbox.client() as client:
+            [file_object] = client.files.list()
+            content = client.files.content(file_object.id).content
+    assert job.state == State.SUCCEEDED, job.failure
+    assert file_object.filename == f"{hashlib.sha256(content).hexdigest()[:32]}.jsonl"
+    assert json.loads(content.splitlines()[0])["messages"][0] == {"role": "user", "content": "Add 1 to 0."}
+
+
+@pytest.mark.parametrize("fault", ["create:500-after*1", "create:drop-after*1", "create:429-after*1"])
+def test_a_job_whose_create_was_not_answered_is_adopted(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any], fault: str
+) -> None:
+    with serve(tmp_path / "state", fault, "list:lag=0.5") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account(listing_lag_seconds=1.5))(KIND, **order)
+        ledger = sandbox.ledger()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert job.result is not None
+    [seen] = ledger["keys"].values()
+    assert seen == {"creates_received": 1, "cancels_received": 0, "jobs": [job.result["remote_job"]]}
+
+
+def test_a_create_that_was_refused_is_tried_again(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "state", "create:500*1", "create:429=0.1*1", "upload:drop*0") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order)
+        [seen] = sandbox.ledger()["keys"].values()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert (seen["creates_received"], len(seen["jobs"])) == (3, 1)
+
+
+def test_a_cancel_reaches_the_provider_once(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "state", "cancel:500-after*1", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        assert yard.store.read.job(job_id).state == State.WAITING
+        yard.store.cancel(job_id, actor="test")
+        job = yard.finish(job_id)
+        [seen] = sandbox.ledger()["keys"].values()
+        with sandbox.client() as client:
+            remote = client.fine_tuning.jobs.retrieve(seen["jobs"][0])
+    assert job.state == State.CANCELLED
+    assert (remote.status, seen["cancels_received"], seen["creates_received"]) == ("cancelled", 1, 1)
+
+
+def test_a_job_that_was_cancelled_and_is_retried_starts_another(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        yard.store.cancel(job_id, actor="test")
+        assert yard.finish(job_id).state == State.CANCELLED
+        yard.store.retry(job_id, actor="test")
+        yard.runner.run(job_id=job_id)
+        assert yard.store.read.job(job_id).state == State.WAITING
+        keys = sandbox.ledger()["keys"]
+    assert [len(seen["jobs"]) for seen in keys.values()] == [1, 1]  # each under a key of its own
+
+
+def test_a_cancel_finds_the_job_whose_create_was_not_answered(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "create:drop-after", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        yard.store.cancel(job_id, actor="test")
+        job = yard.finish(job_id)
+        [seen] = sandbox.ledger()["keys"].values()
+    assert job.state == State.CANCELLED
+    assert (seen["cancels_received"], seen["creates_received"], len(seen["jobs"])) == (1, 1, 1)
+
+
+def test_a_cancel_before_anything_was_started_starts_nothing(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "upload:500") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account(listing_lag_seconds=3600.0))
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        yard.store.cancel(job_id, actor="test")
+        job = yard.finish(job_id)
+        assert sandbox.ledger()["jobs_created"] == 0
+    assert job.state == State.CANCELLED
+
+
+def test_a_job_cancelled_at_the_provider_says_so_and_a_retry_starts_another(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        client.fine_tuning.jobs.cancel(next(iter(client.fine_tuning.jobs.list())).id)
+        job = yard.finish(job_id)
+        assert (job.state, job.cause) == (State.FAILED, Cause.PROVIDER)
+        assert "was cancelled at the provider, by somebody else" in str(job.failure)
+        yard.store.retry(job_id, actor="test")
+        yard.runner.run(job_id=job_id)
+        assert yard.store.read.job(job_id).state == State.WAITING
+        assert sandbox.ledger()["jobs_created"] == 2
+
+
+def test_a_dataset_that_the_provider_refuses_is_sent_anew_after_a_retry(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    file = examples_file(tmp_path / "few.jsonl", count=3)
+    with serve(tmp_path / "state") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job = yard(KIND, **{**order, "dataset": str(file)})
+        assert (job.state, job.cause) == (State.FAILED, Cause.DATA)
+        assert "The training file has 3 examples; it must have at least 10." in str(job.failure)
+        examples_file(file, count=20)
+        yard.store.retry(job.id, actor="test")
+        again = yard.finish(job.id)
+        assert sandbox.ledger()["uploads_received"] == 2
+    assert again.state == State.SUCCEEDED, again.failure
+    assert again.result is not None
+    assert again.result["examples"] == 20
+
+
+def test_progress_is_shown_while_the_job_runs(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "state", rules=Rules(pace=Pace(0.0, 0.0, 3.0))) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+
+        def shown() -> bool:
+            yard.runner.run(job_id=job_id)
+            progress = yard.store.read.job(job_id).progress or {}
+            return progress.get("remote") == "running" and progress.get("steps") == 4
+
+        eventually(shown, what="a step")
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"provider": "acne"}, 'no provider account "acne"; did you mean "acme"?'),
+        ({"base_model": "gpt-9"}, "Model gpt-9 is not available for fine-tuning"),
+        ({"dataset": "/nowhere"}, "/nowhere"),
+    ],
+)
+def test_what_cannot_be_ordered_fails_with_a_reason(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any], changed: dict[str, Any], words: str
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **{**order, **changed})
+        assert sandbox.ledger()["jobs_created"] == 0
+    assert (job.state, job.cause) == (State.FAILED, Cause.USER)
+    assert words in str(job.failure)
+
+
+def test_a_provider_that_is_not_there_is_named(run_here: RunHere, order: dict[str, Any], tmp_path: Path) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        account = sandbox.account()
+    job = run_here.with_provider("acme", account)(KIND, **order)
+    assert (job.state, job.cause) == (State.FAILED, Cause.PROVIDER)
+    assert f"acme: no answer from {account.base_url}" in str(job.failure)
+
+
+def test_the_key_is_written_nowhere(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    said = {"error": {"message": "Wrong key: {authorization}", "type": "x", "code": None, "param": None}}
+    with odd_server(said, status=401) as server:
+        job = run_here.with_provider("acme", server.account)(KIND, **order)
+    assert (job.state, job.cause) == (State.FAILED, Cause.PROVIDER)
+    assert "Wrong key: Bearer ***" in str(job.failure)
+    written = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(written) > 2
+    assert not [path for path in written if SECRET.encode() in path.read_bytes()]

@@ -1,0 +1,112 @@
+"""An attempt that a test commands, and small programs to run as its child: `python -m tests.gpu_worker.stand_in`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import psutil
+
+from gpu_worker.child import Channel, Stopped, child_main, run_child
+from queue_app.errors import Permanent, Transient
+from queue_app.lifecycle import Cause
+from settings import Settings, TrainingSettings
+
+if TYPE_CHECKING:
+    from queue_app.job_type import Artifacts
+
+T = TypeVar("T")
+MODULE = "tests.gpu_worker.stand_in"
+ERRORS = {
+    "permanent": Permanent("too large", cause=Cause.OOM),
+    "transient": Transient("come back later", retry_after=7.5),
+    "bug": ZeroDivisionError("one over nothing"),
+}
+
+
+@dataclass
+class StandIn:
+    """An `Attempt` without a store: `heed` sees every report and may raise as the real one does."""
+
+    workdir: Path
+    heed: Callable[[dict[str, Any]], object] = lambda progress: None
+    stall_margin_seconds: float = 60.0
+    number: int = 1
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    job_id = "stand-in"
+    log = logging.getLogger("stand-in")
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(training=TrainingSettings(stall_margin_seconds=self.stall_margin_seconds))
+
+    @property
+    def artifacts(self) -> Artifacts:
+        raise NotImplementedError("a child has no business with artifacts")
+
+    def once(self, step: str, action: Callable[[str], T], **_: Any) -> T:
+        return action(step)
+
+    def report(self, **progress: float | int | str | None) -> None:
+        if progress:
+            self.reports.append(progress)
+        self.heed(progress)
+
+    def last(self, name: str) -> Any:
+        """The newest value that was reported under a name."""
+        return next((report[name] for report in reversed(self.reports) if name in report), None)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that is dead and waits to be buried does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
+    match config["act"]:
+        case "count":
+            for step in range(1, config["steps"] + 1):
+                channel.progress(step=step)
+            print("counted")  # noqa: T201 - what libraries print belongs in the log
+            return {"steps": config["steps"]}
+        case "environment":
+            return dict(os.environ)
+        case "raise":
+            raise ERRORS[config["error"]]
+        case "family":
+            nobody = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+            channel.progress(child=os.getpid(), grandchild=nobody.pid)
+            time.sleep(600)
+        case "obey":
+            channel.progress(child=os.getpid())
+            while not channel.stop_requested:
+                time.sleep(0.01)
+            raise Stopped
+        case "exit":
+            os._exit(config["status"])
+    return {}
+
+
+def be_a_worker(workdir: Path, act: str) -> None:
+    """Run a child and write what it reports to a file, until somebody kills this process."""
+    attempt = StandIn(workdir)
+    attempt.heed = lambda progress: (workdir / "reports").write_text(json.dumps(attempt.reports))
+    run_child(attempt, MODULE, {"act": act})
+
+
+if __name__ == "__main__":
+    if sys.argv[1:]:
+        be_a_worker(Path(sys.argv[1]), sys.argv[2])
+    else:
+        child_main(_act)

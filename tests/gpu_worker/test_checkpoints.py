@@ -1,0 +1,89 @@
+"""A checkpoint is complete or absent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gpu_worker.checkpoints import MANIFEST, complete, problem_of, rotate, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+def write(folder: Path, step: int, *, finished: bool = True) -> Path:
+    checkpoint = folder / f"checkpoint-{step}"
+    (checkpoint / "deep").mkdir(parents=True)
+    (checkpoint / "weights").write_bytes(bytes(range(256)) * 64)
+    (checkpoint / "deep" / "state").write_text(f"step {step}")
+    if finished:
+        complete(checkpoint)
+    return checkpoint
+
+
+def cut_off(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def change_a_byte(path: Path) -> None:
+    path.write_bytes(b"\xff" + path.read_bytes()[1:])
+
+
+def test_the_newest_complete_checkpoint_is_taken(tmp_path: Path) -> None:
+    write(tmp_path, 9)
+    newest = write(tmp_path, 10)
+    found = survey(tmp_path)
+    assert (found.newest, found.step, found.passed_over) == (newest, 10, [])
+
+
+def test_a_folder_without_checkpoints_has_none(tmp_path: Path) -> None:
+    assert survey(tmp_path / "nowhere").newest is None
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (cut_off, "has 16383 bytes instead of 16384"),
+        (change_a_byte, "has changed since it was written"),
+        ((lambda path: path.unlink()), "is missing"),
+    ],
+    ids=["cut off", "changed", "missing"],
+)
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    tmp_path: Path, damage: Callable[[Path], None], said: str
+) -> None:
+    older, newer = write(tmp_path, 3), write(tmp_path, 6)
+    damage(newer / "weights")
+    assert survey(tmp_path).passed_over == [f"checkpoint-6: weights {said}"]
+    assert survey(tmp_path).newest == older
+
+
+def test_a_half_written_checkpoint_is_none_and_is_cleared_away(tmp_path: Path) -> None:
+    half = write(tmp_path, 3, finished=False)
+    found = survey(tmp_path)
+    assert found.newest is None
+    assert found.passed_over == ["checkpoint-3: it has no manifest, so it was never finished"]
+    assert not half.exists()
+
+
+def test_a_manifest_that_is_no_manifest_makes_no_checkpoint(tmp_path: Path) -> None:
+    checkpoint = write(tmp_path, 3)
+    (checkpoint / MANIFEST).write_text('{"files"')
+    assert "manifest cannot be read" in str(problem_of(checkpoint))
+
+
+def test_what_was_passed_over_is_remembered_by_later_attempts(tmp_path: Path) -> None:
+    write(tmp_path, 3, finished=False)
+    survey(tmp_path)
+    write(tmp_path, 3)
+    assert len(survey(tmp_path).passed_over) == 1
+
+
+def test_rotation_keeps_the_newest_complete_ones_and_counts_no_half_ones(tmp_path: Path) -> None:
+    for step in (8, 9, 10):
+        write(tmp_path, step)
+    write(tmp_path, 11, finished=False)
+    rotate(tmp_path, keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11", "checkpoint-9"]

@@ -1,0 +1,157 @@
+"""A child does what it is told, tells what went wrong, and is never left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from gpu_worker.child import ChildCrashed, run_child
+from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient
+from queue_app.lifecycle import Cause
+from tests.conftest import eventually
+from tests.gpu_worker.stand_in import MODULE, StandIn, is_alive
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def attempt(tmp_path: Path) -> StandIn:
+    return StandIn(tmp_path)
+
+
+def raising(error: BaseException) -> Any:
+    """A `heed` that raises once the child has shown its process id."""
+
+    def heed(progress: dict[str, Any]) -> None:
+        if "child" in progress:
+            raise error
+
+    return heed
+
+
+def first_report(folder: Path) -> dict[str, int]:
+    """What the child of `be_a_worker` reports first."""
+
+    def written() -> str:
+        return (folder / "reports").read_text() if (folder / "reports").exists() else ""
+
+    reports: list[dict[str, int]] = json.loads(eventually(written, what="the child's first report"))
+    return reports[0]
+
+
+def test_every_step_of_a_child_is_reported_in_order(attempt: StandIn) -> None:
+    seen: list[dict[str, Any]] = []
+    result = run_child(attempt, MODULE, {"act": "count", "steps": 500}, seen.append)
+    assert result == {"steps": 500}
+    assert attempt.reports == seen == [{"step": step} for step in range(1, 501)]
+
+
+def test_what_a_child_prints_is_in_the_jobs_log_and_not_in_its_progress(attempt: StandIn) -> None:
+    run_child(attempt, MODULE, {"act": "count", "steps": 1})
+    assert "counted" in (attempt.workdir / "logs" / "child.log").read_text()
+
+
+def test_secrets_stay_with_the_worker(attempt: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "MY_SECRET", "PGPASSWORD", "TUNEYARD_BROKER__URL"):
+        monkeypatch.setenv(name, "hush")
+    monkeypatch.setenv("HARMLESS", "yes")
+    environment = run_child(attempt, MODULE, {"act": "environment"})
+    assert environment["HARMLESS"] == "yes"
+    assert [name for name, value in environment.items() if "hush" in value] == []
+
+
+def test_a_childs_error_keeps_its_kind_its_cause_and_its_advice(attempt: StandIn) -> None:
+    with pytest.raises(Permanent, match="too large") as permanent:
+        run_child(attempt, MODULE, {"act": "raise", "error": "permanent"})
+    with pytest.raises(Transient, match="come back later") as transient:
+        run_child(attempt, MODULE, {"act": "raise", "error": "transient"})
+    assert permanent.value.cause == Cause.OOM
+    assert transient.value.retry_after == 7.5
+
+
+def test_a_bug_in_a_child_comes_back_with_its_traceback(attempt: StandIn) -> None:
+    with pytest.raises(ChildCrashed, match=r"(?s)stand_in\.py.*ZeroDivisionError: one over nothing"):
+        run_child(attempt, MODULE, {"act": "raise", "error": "bug"})
+
+
+def test_a_child_that_ends_without_a_word_shows_the_end_of_its_log(attempt: StandIn) -> None:
+    with pytest.raises(ChildCrashed, match="ended with status 3"):
+        run_child(attempt, MODULE, {"act": "exit", "status": 3})
+
+
+def test_a_module_that_is_not_there_is_named(attempt: StandIn) -> None:
+    with pytest.raises(ChildCrashed, match=r"No module named tests\.gpu_worker\.nothing"):
+        run_child(attempt, "tests.gpu_worker.nothing", {})
+
+
+def test_a_child_killed_from_outside_is_tried_again(attempt: StandIn) -> None:
+    attempt.heed = lambda progress: os.kill(progress["child"], signal.SIGKILL) if "child" in progress else None
+    with pytest.raises(Transient, match="killed from outside"):
+        run_child(attempt, MODULE, {"act": "obey"})
+
+
+@pytest.mark.parametrize("error", [Cancelled("no more"), StaleTransition("lost"), Permanent("too late")], ids=repr)
+def test_nothing_of_the_group_survives_when_the_job_is_over(attempt: StandIn, error: Exception) -> None:
+    attempt.heed = raising(error)
+    with pytest.raises(type(error), match=str(error)):
+        run_child(attempt, MODULE, {"act": "family"})
+    assert not is_alive(attempt.last("child"))
+    eventually(lambda: not is_alive(attempt.last("grandchild")), seconds=5, what="the end of the grandchild")
+
+
+@pytest.mark.parametrize("request_", [Paused("stand still"), Released("go home")], ids=repr)
+def test_a_child_that_is_asked_to_stop_does_so_by_itself(attempt: StandIn, request_: Exception) -> None:
+    attempt.heed = raising(request_)
+    with pytest.raises(type(request_), match=str(request_)):
+        run_child(attempt, MODULE, {"act": "obey"})
+    assert "killed" not in (attempt.workdir / "logs" / "child.log").read_text()
+    assert not is_alive(attempt.last("child"))
+
+
+def test_cancelling_does_not_wait_for_a_child_that_is_pausing(attempt: StandIn) -> None:
+    def heed(progress: dict[str, Any]) -> None:
+        if attempt.last("child"):
+            raise Paused("stand still") if progress else Cancelled("no more")
+
+    attempt.heed = heed
+    with pytest.raises(Cancelled):
+        run_child(attempt, MODULE, {"act": "family"})
+    assert not is_alive(attempt.last("child"))
+
+
+def test_a_silent_child_is_stalled_and_ended(attempt: StandIn) -> None:
+    attempt.stall_margin_seconds = 0.3
+    with pytest.raises(Permanent, match="no progress for 2 s") as stalled:
+        run_child(attempt, MODULE, {"act": "family"})
+    assert stalled.value.cause == Cause.STALLED
+    assert not is_alive(attempt.last("child"))
+
+
+def test_a_killed_worker_leaves_no_child_and_no_grandchild(tmp_path: Path) -> None:
+    worker = subprocess.Popen([sys.executable, "-m", MODULE, str(tmp_path), "family"], cwd=ROOT)
+    try:
+        pids = first_report(tmp_path)
+        assert is_alive(pids["child"])
+    finally:
+        worker.kill()
+        worker.wait()
+    eventually(lambda: not any(map(is_alive, pids.values())), seconds=5, what="the end of child and grandchild")
+
+
+def test_a_second_child_waits_for_the_first_to_die(attempt: StandIn, tmp_path: Path) -> None:
+    worker = subprocess.Popen([sys.executable, "-m", MODULE, str(tmp_path), "obey"], cwd=ROOT)
+    try:
+        first = psutil.Process(first_report(tmp_path)["child"])
+        attempt.heed = lambda progress: first.kill() if first.is_running() else None
+        assert run_child(attempt, MODULE, {"act": "count", "steps": 1}) == {"steps": 1}
+    finally:
+        worker.kill()
+        worker.wait()

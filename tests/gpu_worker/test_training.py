@@ -1,0 +1,200 @@
+"""Training is real: the loss falls, and neither pause nor kill nor a damaged checkpoint changes where it goes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from gpu_worker.backends import choose_engine
+from gpu_worker.base_model import fingerprint
+from gpu_worker.child import run_child
+from gpu_worker.training_config import TrainingConfig, TrainingOrder
+from queue_app.errors import Invalid, Paused, Permanent, Transient
+from queue_app.lifecycle import Cause, State
+from tests.gpu_worker.stand_in import StandIn
+from tests.tiny_model import make_tiny_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import RunHere
+
+STEPS = 10
+PROGRESS = {"step", "steps", "loss", "learning_rate", "grad_norm", "tokens_per_second", "eta_seconds"}
+ANSWER = "the yard runs every train on time and the tune is measured before it leaves the yard"
+needs_unsloth = pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="Unsloth is not installed")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # the tiny model's steps are too small to share
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return make_tiny_model(tmp_path / "tiny")
+
+
+def write_dataset(path: Path, count: int, *, words: int = 12) -> Path:
+    rows = [
+        {"messages": [{"role": "user", "content": f"line {n}"}, {"role": "assistant", "content": _answer(n, words)}]}
+        for n in range(count)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def _answer(number: int, words: int) -> str:
+    return " ".join(ANSWER.split()[number % 5 : number % 5 + words])
+
+
+def order(folder: Path, model: Path, **changes: Any) -> dict[str, object]:
+    rows = folder / "rows.jsonl"
+    rows.write_text(
+        "".join(
+            json.dumps(
+                {
+                    "prompt": [{"role": "user", "content": f"line {n}"}],
+                    "completion": [{"role": "assistant", "content": _answer(n, 12)}],
+                }
+            )
+            + "\n"
+            for n in range(24)
+        )
+    )
+    hyperparameters = {
+        "max_steps": STEPS,
+        "save_steps": 3,
+        "learning_rate": 1e-2,
+        "lora_dropout": 0.05,
+        "gradient_accumulation_steps": 2,
+        "sequence_len": 256,
+    }
+    made = TrainingOrder(
+        engine="trl",
+        base_model="tiny",
+        model_folder=model,
+        rows=rows,
+        holdout_rows=None,
+        checkpoints=folder / "checkpoints",
+        output=folder / "adapter",
+        hyperparameters=TrainingConfig(**hyperparameters | changes),
+    )
+    return made.model_dump(mode="json")
+
+
+def train(folder: Path, model: Path, attempt: StandIn | None = None, **changes: Any) -> dict[str, Any]:
+    folder.mkdir(exist_ok=True)
+    return run_child(attempt or StandIn(folder), "gpu_worker.training", order(folder, model, **changes))
+
+
+def at_step(step: int, act: Any) -> Any:
+    """A `heed` that acts when the step is reported."""
+    return lambda progress: act() if progress.get("step") == step else None
+
+
+def kill_children() -> None:
+    for child in psutil.Process().children():
+        os.kill(child.pid, signal.SIGKILL)
+
+
+def pause() -> None:
+    raise Paused("stand still")
+
+
+def checkpoints(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "checkpoints").glob("checkpoint-*/manifest.json/.."))
+
+
+@pytest.mark.timeout(300)
+def test_a_run_that_was_paused_and_killed_and_lost_a_checkpoint_has_the_losses_of_an_undisturbed_one(
+    tmp_path: Path, model: Path
+) -> None:
+    undisturbed = train(tmp_path / "undisturbed", model)
+
+    folder = tmp_path / "disturbed"
+    paused = StandIn(folder, heed=at_step(4, pause))
+    with pytest.raises(Paused):
+        train(folder, model, paused)
+    assert (folder / "checkpoints" / f"checkpoint-{paused.last('step')}" / "manifest.json").is_file()
+
+    killed = StandIn(folder, heed=at_step(8, kill_children))
+    with pytest.raises(Transient, match="killed from outside"):
+        train(folder, model, killed)
+    steps = [report["step"] for report in killed.reports if "step" in report]
+    assert steps == [*range(paused.last("step") + 1, 9)]
+
+    (folder / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"not an optimizer")
+    resumed = train(folder, model)
+    assert resumed["resumed_from"] == paused.last("step")
+    assert resumed["checkpoints_passed_over"] == 1
+    assert "passed over checkpoint-6: optimizer.pt has 16 bytes" in (folder / "logs" / "child.log").read_text()
+    assert resumed["losses"] == undisturbed["losses"]
+    assert len(resumed["losses"]) == resumed["steps"] == STEPS
+
+    again = StandIn(folder)
+    assert train(folder, model, again)["losses"] == undisturbed["losses"]
+    assert again.last("step") is None, "a run whose result was lost is not trained again"
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", ["trl", pytest.param("unsloth", marks=needs_unsloth)])
+def test_training_lowers_the_loss_and_publishes_an_adapter(
+    run_here: RunHere, tmp_path: Path, model: Path, engine: str
+) -> None:
+    job = run_here(
+        "adapter.train",
+        base_model=str(model),
+        dataset=str(write_dataset(tmp_path / "train.jsonl", 24)),
+        holdout=str(write_dataset(tmp_path / "holdout.jsonl", 4)),
+        engine=engine,
+        max_steps=STEPS,
+        learning_rate=1e-2,
+        sequence_len=65_536,
+    )
+    assert (job.state, job.failure) == (State.SUCCEEDED, None)
+    assert job.result is not None
+    assert job.result["engine"] == engine
+    assert job.result["last_loss"] < job.result["first_loss"] - 0.5
+    assert job.result["holdout_loss"] < job.result["first_loss"] - 0.5
+    assert job.result["sequence_len"] == 512, "the model's own context is shorter than what was asked for"
+    assert job.progress is not None
+    assert set(job.progress) == PROGRESS
+    adapter = run_here.artifact(job.result["adapter"])
+    names = {path.name for path in adapter.iterdir()}
+    assert names == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
+    facts = json.loads((adapter / "training.json").read_text())
+    assert facts["base_model"] == {"name": "tiny", "fingerprint": fingerprint(model)}
+    assert len(facts["losses"]) == STEPS
+    assert str(tmp_path) not in "".join(path.read_text() for path in adapter.glob("*.json"))
+
+
+@pytest.mark.timeout(300)
+def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(Permanent, match=r"step \d+: the loss is .*lower learning_rate") as diverged:
+        train(tmp_path / "run", model, learning_rate=1e30, warmup=0.0, scheduler="constant")
+    assert diverged.value.cause == Cause.USER
+
+
+@pytest.mark.timeout(300)
+def test_what_cannot_be_trained_is_refused_with_what_to_change(tmp_path: Path, model: Path) -> None:
+    with pytest.raises(Permanent, match="none of the 24 examples can be trained on.*raise sequence_len"):
+        train(tmp_path / "run", model, sequence_len=8)
+    with pytest.raises(Invalid, match='no layer is called "q_prok"; did you mean "q_proj"'):
+        train(tmp_path / "run", model, target_modules=("q_prok",))
+
+
+def test_steps_and_epochs_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="max_steps and epochs are both given"):
+        TrainingConfig(max_steps=1, epochs=1)
+
+
+@needs_unsloth
+def test_auto_is_unsloth_where_it_is_installed() -> None:
+    assert choose_engine("auto") == "unsloth"

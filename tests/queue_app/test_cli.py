@@ -1,0 +1,183 @@
+"""The command line: what it prints where, its exit codes, and how little it loads."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from queue_app.cli import context
+from queue_app.cli.application import run
+from queue_app.lifecycle import Cause, Event
+from queue_app.store import NewJob, Store
+from settings import get_settings
+from tests.yard import ROOT
+
+HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "unsloth", "openai", "together", "mistralai", "celery")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_context() -> None:
+    get_settings.cache_clear()
+    context.store.cache_clear()
+
+
+@pytest.fixture
+def yard(_fresh_context: None) -> Store:
+    """The store that the commands see."""
+    return context.store()
+
+
+def submit(store: Store, event: Event | None = None, **changes: Any) -> str:
+    new = NewJob(kind="dataset.split", queue="cpu", spec={"source": "x"}, step="parts")
+    store.submit([new], actor="user:test")
+    if event is not None:
+        store.claim(worker="w", lease_seconds=60, job_id=new.id)
+        store.record(new.id, event, actor="w", **changes)
+    return new.id
+
+
+def test_a_list_of_jobs_in_three_dresses(yard: Store, capsys: pytest.CaptureFixture[str]):
+    ids = [submit(yard), submit(yard, Event.SUCCEEDED, result={})]
+    assert run(["jobs", "ls"]) == 0
+    table = capsys.readouterr()
+    assert all(job_id in table.out for job_id in ids)
+    assert "tuneyard jobs show" in table.err
+    assert run(["jobs", "ls", "-q", "--state", "succeeded"]) == 0
+    assert capsys.readouterr().out.split() == [ids[1]]
+    assert run(["jobs", "ls", "--json"]) == 0
+    out = capsys.readouterr().out
+    assert {row["id"] for row in json.loads(out)} == set(ids)
+    assert json.loads(out)[0]["submitted_at"].endswith("Z")
+
+
+def test_no_table_passes_100_columns(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard, Event.FAILED, cause=Cause.DATA, failure="long " * 60)
+    for command in (["jobs", "ls"], ["jobs", "events", job_id], ["kinds"], ["kinds", "model.pull"], ["models", "ls"]):
+        assert run(command) == 0
+        assert max(map(len, capsys.readouterr().out.splitlines()), default=0) <= 100, command
+
+
+def test_a_job_shows_all_there_is_and_what_to_do(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard, Event.FAILED, cause=Cause.DATA, failure="support.jsonl line 17: no answer")
+    assert run(["jobs", "show", job_id[:5]]) == 0
+    shown = capsys.readouterr()
+    assert "support.jsonl line 17: no answer" in shown.out
+    assert f"tuneyard jobs retry {job_id}" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["jobs", "show", "nobody"], 4, 'there is no job "nobody"'),
+        (["jobs", "submit", "dataset.spilt"], 3, 'did you mean "dataset.split"?'),
+        (["jobs", "submit", "model.pull", "modle=x"], 3, 'did you mean "model"?'),
+        (["jobs", "submit", "model.pull", "--modle", "x"], 3, "--model"),
+        (["jobs", "submit", "model.pull"], 3, '"model" is missing'),
+        (["jobs", "submit", "model.pull", "nonsense"], 3, '"nonsense" is no key=value'),
+        (["jobs", "submit", "model.pull", "--model", "x", "--queue", "gpu"], 3, 'does not run on queue "gpu"'),
+        (["jobs", "submit", "model.pull", "--model", "x", "--timeout", "8 parsecs"], 3, "--timeout 8 parsecs"),
+        (["kinds", "model.pul"], 3, 'did you mean "model.pull"?'),
+        (["plan", "nowhere.yaml"], 4, "nowhere.yaml"),
+        (["run", "nowhere.yaml"], 4, "nowhere.yaml"),
+        (["worker", "gpus"], 3, 'did you mean "gpu"?'),
+        (["jobs", "lss"], 3, "lss"),
+        (["chat", "nobody"], 4, "nobody"),
+    ],
+)
+def test_bad_input_gets_one_message_and_its_exit_code(
+    capfd: pytest.CaptureFixture[str], arguments: list[str], code: int, says: str
+):
+    assert run(arguments) == code
+    said = capfd.readouterr()
+    assert says in said.err
+    assert "Traceback" not in said.err
+    assert said.out == ""
+
+
+def test_nothing_is_submitted_by_a_bad_command(yard: Store):
+    run(["jobs", "submit", "model.pull", "modle=x"])
+    assert yard.read.ls() == []
+
+
+def test_after_a_submission_come_the_next_commands(yard: Store, capsys: pytest.CaptureFixture[str]):
+    assert run(["jobs", "submit", "model.pull", "model=smollm2-135m", "--priority", "7", "--timeout", "2h"]) == 0
+    said = capsys.readouterr()
+    [job] = yard.read.ls()
+    assert (job.spec, job.priority, job.timeout_seconds) == ({"model": "smollm2-135m"}, 7, 7200.0)
+    assert job.id in said.out
+    for verb in ("logs -f", "wait", "cancel"):
+        assert f"tuneyard jobs {verb} {job.id}" in said.err
+
+
+def test_waiting_tells_how_the_jobs_ended(yard: Store):
+    good, bad = submit(yard, Event.SUCCEEDED, result={}), submit(yard, Event.FAILED, cause=Cause.BUG)
+    gated, queued = submit(yard, Event.FAILED, cause=Cause.GATE), submit(yard)
+    assert run(["jobs", "wait", good]) == 0
+    assert run(["jobs", "wait", good, bad]) == 1
+    assert run(["jobs", "wait", gated]) == 2
+    assert run(["jobs", "wait", queued, "--timeout", "0.3s"]) == 124
+
+
+def test_jobs_are_cancelled_paused_resumed_and_retried(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard)
+    for verb, state in (("pause", "paused"), ("resume", "queued"), ("cancel", "cancelled"), ("retry", "queued")):
+        assert run(["jobs", verb, job_id]) == 0
+        assert state in capsys.readouterr().out
+    actors = {event.actor for event in yard.read.history(job_id)}
+    assert all(actor.startswith("user:") for actor in actors)
+    assert run(["jobs", "resume", job_id]) == 3
+
+
+def test_logs_are_shown_by_source_and_tail(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard, Event.SUCCEEDED, result={})
+    folder = context.settings().home / "jobs" / job_id / "logs"
+    folder.mkdir(parents=True)
+    (folder / "job.log").write_text("one\ntwo\nthree\n")
+    (folder / "child.log").write_text("step 1\n")
+    assert run(["jobs", "logs", job_id, "--source", "job", "--tail", "2"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["job| two", "job| three"]
+    assert run(["jobs", "logs", job_id]) == 0
+    assert capsys.readouterr().out.splitlines() == ["child| step 1", "job| one", "job| two", "job| three"]
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return done.stdout
+
+
+def test_the_command_line_loads_no_torch_and_no_sdk():
+    loaded = python(f"""if True:
+        import sys
+        import queue_app.cli.application
+        print([name for name in {HEAVY} if name in sys.modules])
+    """)
+    assert loaded.strip() == "[]"
+
+
+def test_every_job_type_loads_without_torch_and_without_an_sdk():
+    loaded = python(f"""if True:
+        import sys
+        from queue_app.job_type import find_job_type, kinds
+        assert len([find_job_type(kind) for kind in kinds()]) >= 7
+        print([name for name in {HEAVY} if name in sys.modules])
+    """)
+    assert loaded.strip() == "[]"
+
+
+def test_a_settings_mistake_is_a_message(tmp_path: Path):
+    (tmp_path / "tuneyard.toml").write_text("[queue]\nlease_secnds = 3\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "queue_app.cli", "jobs", "ls"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False)
+    assert "queue.lease_secnds" in done.stderr

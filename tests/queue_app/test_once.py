@@ -1,0 +1,258 @@
+"""Paid for once: what `attempt.once` does when attempts die, doubt, or come too late."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import Field
+
+from queue_app.errors import Permanent, Transient
+from queue_app.job_type import Attempt, PollAgain, Result, Spec, job
+from queue_app.lifecycle import Cause, State
+
+if TYPE_CHECKING:
+    from tests.conftest import RunHere
+
+
+class Provider:
+    """Somebody who is paid: remembers all that was created, and by which key."""
+
+    def __init__(self) -> None:
+        self.created: list[str] = []
+        self.listed = True
+        self.taken_back: list[str] = []
+
+    def create(self, key: str) -> str:
+        self.created.append(key)
+        return f"remote-{len(self.created)}"
+
+    def find(self, key: str) -> str | None:
+        return f"remote-{self.created.index(key) + 1}" if self.listed and key in self.created else None
+
+
+class Order(Spec):
+    """What is ordered."""
+
+    lag_seconds: float = Field(0.0, description="how long a listing may lag")
+
+
+class Bought(Result):
+    """What was bought."""
+
+    remote: str
+
+
+class Death(BaseException):
+    """Stands for the end of the process: nothing catches it."""
+
+
+def buying(run_here: RunHere, provider: Provider, *, fault: list[BaseException]) -> RunHere:
+    def create(key: str) -> str:
+        made = provider.create(key)
+        if fault:
+            raise fault.pop()
+        return made
+
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        remote = attempt.once(
+            "start", create, find=provider.find, undo=provider.taken_back.append, lag_seconds=spec.lag_seconds
+        )
+        return Bought(remote=remote)
+
+    return run_here.declaring(job("thing.buy", queues=("api",))(buy))
+
+
+def die_and_be_swept(here: RunHere, job_id: str) -> None:
+    with pytest.raises(Death):
+        here.runner.run(job_id=job_id)
+    with here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET lease_until = '2000-01-01 00:00:00.000000'")
+    assert len(here.store.expire_leases(max_failures=3, actor="sweeper")) == 1
+
+
+def test_what_died_between_created_and_written_is_adopted(run_here: RunHere):
+    provider = Provider()
+    here = buying(run_here, provider, fault=[Death()])
+    job_id = here.submit("thing.buy")
+    die_and_be_swept(here, job_id)
+    done = here.finish(job_id)
+    assert (done.result, len(provider.created)) == ({"remote": "remote-1"}, 1)
+
+
+def test_a_doubtful_answer_is_looked_up_before_it_is_asked_again(run_here: RunHere):
+    provider = Provider()
+    here = buying(run_here, provider, fault=[Transient("the connection was dropped", retry_after=0.01)])
+    done = here("thing.buy")
+    assert (done.result, len(provider.created)) == ({"remote": "remote-1"}, 1)
+
+
+def test_a_listing_that_lags_is_waited_for_and_counts_no_failure(run_here: RunHere):
+    provider = Provider()
+    provider.listed = False
+    here = buying(run_here, provider, fault=[Transient("dropped", retry_after=0.01)])
+    job_id = here.submit("thing.buy", lag_seconds=30)
+    here.runner.run(job_id=job_id)
+    with here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at")
+    here.runner.run(job_id=job_id)
+    waiting = here.store.read.job(job_id)
+    assert (waiting.state, waiting.failures, len(provider.created)) == (State.WAITING, 1, 1)
+    provider.listed = True
+    with here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at")
+    assert here.finish(job_id).result == {"remote": "remote-1"}
+    assert len(provider.created) == 1
+
+
+def test_what_was_never_created_is_created_after_the_lag(run_here: RunHere):
+    provider = Provider()
+
+    def refuse(key: str) -> str:
+        raise Transient("connection refused", retry_after=0.01)
+
+    actions = [refuse, provider.create]
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        action = actions.pop(0) if len(actions) > 1 else actions[0]
+        return Bought(remote=attempt.once("start", action, find=provider.find, lag_seconds=spec.lag_seconds))
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    done = here("thing.buy", lag_seconds=0.1)
+    assert (done.state, len(provider.created)) == (State.SUCCEEDED, 1)
+
+
+def test_a_remembered_value_is_not_looked_up_again(run_here: RunHere):
+    provider, polls = Provider(), []
+
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        remote = attempt.once("start", provider.create, find=provider.find)
+        polls.append(remote)
+        return Bought(remote=remote) if len(polls) == 3 else PollAgain(0.01)
+
+    done = run_here.declaring(job("thing.buy", queues=("api",))(buy))("thing.buy")
+    assert (done.result, polls, len(provider.created)) == ({"remote": "remote-1"}, ["remote-1"] * 3, 1)
+
+
+def test_a_retry_by_the_user_starts_anew_under_a_new_key(run_here: RunHere):
+    provider, outcomes = Provider(), ["failed", "succeeded"]
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        remote = attempt.once("start", provider.create, find=provider.find)
+        if outcomes.pop(0) == "failed":
+            raise Permanent("the provider says: bad file", cause=Cause.PROVIDER, forget=("start",))
+        return Bought(remote=remote)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    failed = here("thing.buy")
+    here.store.retry(failed.id, actor="user")
+    assert here.finish(failed.id).result == {"remote": "remote-2"}
+    first, second = provider.created
+    assert first != second
+    assert all(len(key) <= 18 and set(key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for key in provider.created)
+
+
+def test_a_retry_after_a_bug_of_ours_keeps_what_was_paid_for(run_here: RunHere):
+    provider, bugs = Provider(), [ZeroDivisionError()]
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        remote = attempt.once("start", provider.create, find=provider.find)
+        if bugs:
+            raise bugs.pop()
+        return Bought(remote=remote)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    failed = here("thing.buy")
+    here.store.retry(failed.id, actor="user")
+    assert (here.finish(failed.id).result, len(provider.created)) == ({"remote": "remote-1"}, 1)
+
+
+def test_one_that_comes_back_from_the_dead_takes_back_only_what_is_too_much(run_here: RunHere):
+    provider = Provider()
+    store = run_here.store
+
+    def overtaken(key: str) -> str:
+        made = provider.create(key)
+        with store.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE job SET lease_until = '2000-01-01 00:00:00.000000'")
+        store.expire_leases(max_failures=3, actor="sweeper")
+        provider.listed = False  # the second attempt cannot see what the first one made
+        second.finish(job_id)
+        return made
+
+    def body(action: object) -> object:
+        def buy(spec: Order, attempt: Attempt) -> Bought:
+            return Bought(
+                remote=attempt.once("start", action, find=provider.find, undo=provider.taken_back.append)  # type: ignore[arg-type]
+            )
+
+        return buy
+
+    first = run_here.declaring(job("thing.buy", queues=("api",))(body(overtaken)))  # type: ignore[arg-type]
+    second = run_here.declaring(job("thing.buy", queues=("api",))(body(provider.create)))  # type: ignore[arg-type]
+    job_id = first.submit("thing.buy")
+    first.runner.run(job_id=job_id)
+    assert store.read.job(job_id).result == {"remote": "remote-2"}
+    assert provider.taken_back == ["remote-1"]
+
+
+def test_what_was_cancelled_is_started_anew_by_a_retry(run_here: RunHere):
+    provider, cancelled = Provider(), []
+
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        remote = attempt.once("start", provider.create, find=provider.find)
+        return PollAgain(60) if len(provider.created) == 1 else Bought(remote=remote)
+
+    def cancel(spec: Order, attempt: Attempt) -> tuple[str, ...]:
+        cancelled.append(attempt.once("start", provider.create, find=provider.find))
+        return ("start",)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",), on_cancel=cancel)(buy))
+    job_id = here.submit("thing.buy")
+    here.runner.run(job_id=job_id)
+    here.store.cancel(job_id, actor="user")
+    assert here.finish(job_id).state == State.CANCELLED
+    here.store.retry(job_id, actor="user")
+    assert here.finish(job_id).result == {"remote": "remote-2"}
+    assert cancelled == ["remote-1"]
+
+
+def test_one_that_comes_too_late_waits_to_see_which_one_counts(run_here: RunHere):
+    provider, store = Provider(), run_here.store
+    settled = threading.Event()
+
+    def slow(key: str) -> str:
+        made = provider.create(key)
+        provider.listed = False
+        second_thread.start()
+        assert between.wait(10)
+        return made
+
+    def second_create(key: str) -> str:
+        made = provider.create(key)
+        between.set()  # the first one now tries to write, and finds that it has lost its lease
+        settled.wait(1)
+        return made
+
+    def body(action: Any) -> Any:
+        def buy(spec: Order, attempt: Attempt) -> Bought:
+            return Bought(remote=attempt.once("start", action, find=provider.find, undo=provider.taken_back.append))
+
+        return buy
+
+    def overtake() -> None:
+        with store.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE job SET lease_until = '2000-01-01 00:00:00.000000'")
+        store.expire_leases(max_failures=3, actor="sweeper")
+        second.finish(job_id)
+
+    between = threading.Event()
+    second_thread = threading.Thread(target=overtake)
+    first = run_here.declaring(job("thing.buy", queues=("api",))(body(slow)))
+    second = run_here.declaring(job("thing.buy", queues=("api",))(body(second_create)))
+    job_id = first.submit("thing.buy")
+    first.runner.run(job_id=job_id)
+    second_thread.join(10)
+    assert store.read.job(job_id).result == {"remote": "remote-2"}
+    assert provider.taken_back == ["remote-1"]

@@ -1,0 +1,366 @@
+"""What becomes of a job by what its body does, on the real store and runner."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import Field, SecretStr
+
+from queue_app.errors import Permanent, Released, Transient
+from queue_app.job_type import ArtifactRef, Attempt, InputPath, JobType, PollAgain, Result, Spec, job
+from queue_app.lifecycle import Cause, Event, Reason, Request, State
+from queue_app.runner import Runner
+from queue_app.store import NewJob
+from settings import ProviderSettings
+from tests.conftest import RunHere, eventually
+
+
+class Number(Spec):
+    """A number, and what to do with it."""
+
+    number: int = Field(1, description="the number")
+
+
+class Doubled(Result):
+    """Twice the number."""
+
+    number: int
+
+
+class Text(Spec):
+    """A file."""
+
+    source: InputPath
+
+
+class Kept(Result):
+    """The file as an artifact."""
+
+    text: str
+
+
+class Chained(Spec):
+    """An artifact of another job."""
+
+    text: ArtifactRef
+    times: int = 1
+
+
+def declare(body: Any, **options: Any) -> JobType[Any, Any]:
+    return job("number.double", queues=("cpu",), **options)(body)
+
+
+def history(run_here: RunHere, job_id: str) -> list[str]:
+    return [str(event.name) for event in run_here.store.read.history(job_id)]
+
+
+def test_a_result_makes_the_job_succeed(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        return Doubled(number=2 * spec.number)
+
+    done = run_here.declaring(declare(body))("number.double", number=21)
+    assert (done.state, done.result, done.attempt) == (State.SUCCEEDED, {"number": 42}, 1)
+    assert history(run_here, done.id) == ["submitted", "started", "succeeded"]
+
+
+def test_a_permanent_error_fails_the_job_with_its_cause(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        raise Permanent("support.jsonl line 17: no answer", cause=Cause.DATA)
+
+    failed = run_here.declaring(declare(body))("number.double")
+    assert (failed.state, failed.cause, failed.failure) == (
+        State.FAILED,
+        Cause.DATA,
+        "support.jsonl line 17: no answer",
+    )
+
+
+def test_a_bug_fails_the_job_at_once_and_keeps_the_traceback_without_secrets(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        raise ZeroDivisionError("the key is canary-5521")
+
+    account = ProviderSettings(api_key=SecretStr("canary-5521"))
+    buggy = run_here.with_provider("openai", account).declaring(declare(body))
+    failed = buggy("number.double")
+    assert (failed.state, failed.cause, failed.attempt) == (State.FAILED, Cause.BUG, 1)
+    [last] = [event for event in run_here.store.read.history(failed.id) if event.name == Event.FAILED]
+    log = (run_here.settings.home / "jobs" / failed.id / "logs" / "job.log").read_text()
+    assert "ZeroDivisionError" in last.detail["traceback"]
+    assert "ZeroDivisionError" in log
+    assert "canary-5521" not in str(failed) + str(last.detail) + log
+
+
+def test_a_transient_error_is_tried_again_after_a_pause_and_counted(run_here: RunHere):
+    tries = []
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        tries.append(attempt.number)
+        if len(tries) < 3:
+            raise Transient("the provider is busy", retry_after=0.01)
+        return Doubled(number=0)
+
+    done = run_here.declaring(declare(body))("number.double")
+    assert (done.state, done.failures, tries, done.failure) == (State.SUCCEEDED, 2, [1, 2, 3], None)
+    assert history(run_here, done.id)[1:4] == ["started", "retry_scheduled", "started"]
+
+
+def test_the_retry_budget_ends_a_job_that_never_succeeds(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        raise Transient("the provider is busy", retry_after=0.01)
+
+    failed = run_here.declaring(declare(body))("number.double")
+    assert (failed.state, failed.attempt) == (State.FAILED, run_here.settings.queue.max_failures)
+    assert failed.failure is not None
+    assert f"tuneyard jobs retry {failed.id}" in failed.failure
+
+
+def test_a_poll_holds_no_worker_and_counts_no_failure(run_here: RunHere):
+    polls = []
+
+    def body(spec: Number, attempt: Attempt) -> Doubled | PollAgain:
+        polls.append(attempt.number)
+        return Doubled(number=0) if len(polls) == 5 else PollAgain(0.01)
+
+    polling = run_here.declaring(declare(body))
+    job_id = polling.submit("number.double")
+    polling.runner.run(job_id=job_id)
+    waiting = run_here.store.read.job(job_id)
+    assert (waiting.state, waiting.reason, waiting.worker) == (State.WAITING, Reason.REMOTE, None)
+    assert polling.finish(job_id).failures == 0
+    assert polls == [1, 2, 3, 4, 5]
+
+
+def test_the_same_work_is_done_once(run_here: RunHere, tmp_path: Path):
+    source = tmp_path / "in.txt"
+    source.write_text("one")
+    runs = []
+
+    def keep(spec: Text, attempt: Attempt) -> Kept:
+        runs.append(spec.source)
+        made = attempt.workdir / "out.txt"
+        made.write_text(Path(spec.source).read_text() * 2)
+        return Kept(text=attempt.artifacts.publish(made, kind="text"))
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    first, second = (keeping("text.keep", source=str(source)) for _ in range(2))
+    assert (second.result, second.reused_from, len(runs)) == (first.result, first.id, 1)
+    assert history(run_here, second.id)[-1] == "reused"
+    source.write_text("two")
+    assert keeping("text.keep", source=str(source)).reused_from is None
+    assert keeping.finish(keeping.submit("text.keep", source=str(source), reuse=False)).reused_from is None
+    assert len(runs) == 3
+
+
+def test_a_job_takes_up_the_results_of_those_it_needs(run_here: RunHere, tmp_path: Path):
+    def keep(spec: Text, attempt: Attempt) -> Kept:
+        made = attempt.workdir / "out.txt"
+        made.write_text("yard ")
+        return Kept(text=attempt.artifacts.publish(made, kind="text"))
+
+    def chain(spec: Chained, attempt: Attempt) -> Kept:
+        made = attempt.workdir / "out.txt"
+        made.write_text(attempt.artifacts.resolve(spec.text).read_text() * spec.times)
+        return Kept(text=attempt.artifacts.publish(made, kind="text"))
+
+    here = run_here.declaring(job("text.keep", queues=("cpu",))(keep), job("text.chain", queues=("cpu",))(chain))
+    (tmp_path / "x").touch()
+    first = NewJob(kind="text.keep", queue="cpu", spec={"source": str(tmp_path / "x")}, step="first")
+    second = NewJob(kind="text.chain", queue="cpu", spec={"text": "$first.text", "times": 3}, needs=(first.id,))
+    run_here.store.submit([first, second], actor="test")
+    assert not here.runner.run(job_id=second.id)
+    made = here.finish(first.id).result, here.finish(second.id).result
+    assert run_here.artifact(made[1]["text"]).read_text() == "yard yard yard "  # type: ignore[index]
+    assert run_here.store.artifacts.parents(made[1]["text"]) == [made[0]["text"]]  # type: ignore[index]
+
+
+def test_what_failed_takes_its_dependents_along_and_a_retry_brings_them_back(run_here: RunHere):
+    broken = [True]
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        if broken[0]:
+            raise Permanent("not yet")
+        return Doubled(number=1)
+
+    here = run_here.declaring(declare(body))
+    a = NewJob(kind="number.double", queue="cpu", spec={}, step="a")
+    b = NewJob(kind="number.double", queue="cpu", spec={"number": "$a.number"}, step="b", needs=(a.id,))
+    c = NewJob(kind="number.double", queue="cpu", spec={"number": "$b.number"}, step="c", needs=(b.id,))
+    run_here.store.submit([a, b, c], actor="test")
+    here.finish(a.id)
+    lost = run_here.store.read.job(c.id)
+    assert (lost.state, lost.failure) == (State.CANCELLED, "it needs b, which was cancelled")
+    broken[0] = False
+    run_here.store.retry(a.id, actor="test")
+    assert run_here.store.read.job(c.id).state == State.WAITING
+    assert [here.finish(each.id).state for each in (a, b, c)] == [State.SUCCEEDED] * 3
+
+
+def run_until_reporting(here: RunHere, job_id: str, reporting: threading.Event) -> threading.Thread:
+    thread = threading.Thread(target=here.runner.run, kwargs={"job_id": job_id})
+    thread.start()
+    assert reporting.wait(10)
+    return thread
+
+
+@pytest.mark.parametrize(("request_", "state"), [(Request.CANCEL, State.CANCELLED), (Request.PAUSE, State.PAUSED)])
+def test_a_body_that_reports_learns_what_was_asked(run_here: RunHere, request_: Request, state: State):
+    reporting, taken_back = threading.Event(), []
+
+    def take_back(spec: Number, attempt: Attempt) -> tuple[str, ...]:
+        taken_back.append(1)
+        return ("start",)
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        while True:
+            attempt.report(phase="counting")
+            reporting.set()
+
+    here = run_here.declaring(declare(body, pausable=True, on_cancel=take_back))
+    job_id = here.submit("number.double")
+    thread = run_until_reporting(here, job_id, reporting)
+    (run_here.store.cancel if request_ == Request.CANCEL else run_here.store.pause)(job_id, actor="user")
+    thread.join(10)
+    assert run_here.store.read.job(job_id).state == state
+    assert taken_back == ([1] if request_ == Request.CANCEL else [])
+
+
+def test_a_worker_that_shuts_down_hands_its_job_back(run_here: RunHere):
+    reporting = threading.Event()
+    released = []
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        try:
+            while True:
+                attempt.report()
+                reporting.set()
+        except Released:
+            released.append(1)
+            raise
+
+    here = run_here.declaring(declare(body))
+    job_id = here.submit("number.double")
+    thread = run_until_reporting(here, job_id, reporting)
+    here.runner.stopping.set()
+    thread.join(10)
+    job_ = run_here.store.read.job(job_id)
+    assert (job_.state, job_.failures, released) == (State.QUEUED, 0, [1])
+    assert not here.runner.run(job_id=job_id)
+
+
+def test_a_job_past_its_deadline_fails_and_is_taken_back(run_here: RunHere):
+    taken_back = []
+
+    def take_back(spec: Number, attempt: Attempt) -> tuple[str, ...]:
+        taken_back.append(1)
+        return ()
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        while True:
+            attempt.report()
+
+    here = run_here.declaring(declare(body, on_cancel=take_back))
+    new = NewJob(kind="number.double", queue="cpu", spec={}, timeout_seconds=0.2)
+    run_here.store.submit([new], actor="test")
+    late = here.finish(new.id)
+    assert (late.state, late.cause, taken_back) == (State.FAILED, Cause.DEADLINE, [1])
+
+
+def test_an_attempt_that_lost_its_lease_changes_nothing(run_here: RunHere):
+    reporting, go_on = threading.Event(), threading.Event()
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        reporting.set()
+        go_on.wait(10)
+        return Doubled(number=attempt.number)
+
+    here = run_here.declaring(declare(body))
+    job_id = here.submit("number.double")
+    ghost = run_until_reporting(here, job_id, reporting)
+    with run_here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET lease_until = '2000-01-01 00:00:00.000000'")
+    run_here.store.expire_leases(max_failures=3, actor="sweeper")
+    second = Runner(run_here.store, run_here.settings, "second", find=here.find)
+    other = threading.Thread(target=second.run, kwargs={"job_id": job_id})
+    other.start()
+    eventually(lambda: run_here.store.read.job(job_id).attempt == 2)
+    go_on.set()
+    ghost.join(10)
+    other.join(10)
+    assert run_here.store.read.job(job_id).result == {"number": 2}
+    assert history(run_here, job_id) == ["submitted", "started", "lease_expired", "started", "succeeded"]
+    assert run_here.store.read.tally()["stale_transitions"] == 1
+
+
+def test_a_lease_is_kept_for_as_long_as_the_body_takes(run_here: RunHere):
+    quick = run_here.settings.model_copy(
+        update={"queue": run_here.settings.queue.model_copy(update={"lease_seconds": 0.3})}
+    )
+    stop = threading.Event()
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        stop.wait(1.5)
+        return Doubled(number=1)
+
+    here = RunHere(run_here.store, quick, {"number.double": declare(body)}.__getitem__)
+    job_id = here.submit("number.double")
+    thread = threading.Thread(target=here.runner.run, kwargs={"job_id": job_id})
+    thread.start()
+    while thread.is_alive():
+        assert run_here.store.expire_leases(max_failures=3, actor="sweeper") == []
+        thread.join(0.05)
+    assert run_here.store.read.job(job_id).state == State.SUCCEEDED
+
+
+def test_a_spec_that_does_not_fit_is_the_users_error(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        raise AssertionError("must not be called")
+
+    failed = run_here.declaring(declare(body))("number.double", number="many")
+    assert (failed.cause, failed.attempt) == (Cause.USER, 1)
+    assert "number" in (failed.failure or "")
+
+
+def test_a_body_without_a_result_is_a_bug(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        return None  # type: ignore[return-value]
+
+    assert run_here.declaring(declare(body))("number.double").cause == Cause.BUG
+
+
+def test_a_pattern_stands_for_the_content_it_finds(run_here: RunHere, tmp_path: Path):
+    runs = []
+
+    def keep(spec: Text, attempt: Attempt) -> Doubled:
+        runs.append(spec.source)
+        return Doubled(number=len(runs))
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    (tmp_path / "a.txt").write_text("one")
+    pattern = str(tmp_path / "*.txt")
+    assert keeping("text.keep", source=pattern).result == keeping("text.keep", source=pattern).result == {"number": 1}
+    (tmp_path / "a.txt").write_text("two")
+    assert keeping("text.keep", source=pattern).result == {"number": 2}
+
+
+def test_a_full_disk_is_said_and_not_taken_for_a_bug(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        raise OSError(28, "No space left on device", "/data/checkpoint-20")
+
+    failed = run_here.declaring(declare(body))("number.double")
+    assert failed.cause == Cause.USER
+    assert "/data/checkpoint-20: no room left on the disk" in (failed.failure or "")
+
+
+def test_a_poll_that_goes_well_clears_the_failures_before_it(run_here: RunHere):
+    troubles = [True, False] * 4
+
+    def body(spec: Number, attempt: Attempt) -> Doubled | PollAgain:
+        if troubles and troubles.pop(0):
+            raise Transient("busy", retry_after=0.01)
+        return PollAgain(0.01) if troubles else Doubled(number=1)
+
+    done = run_here.declaring(declare(body))("number.double")
+    assert (done.state, done.attempt, done.failures) == (State.SUCCEEDED, 8, 1)
