@@ -25,6 +25,8 @@ LINE = re.compile(r"\S(?=[^\S\n]*\n)")
 WORD = re.compile(r"\S(?=\s)|[、，；：]")
 GRAINS = (PARAGRAPH, SENTENCE, LINE, WORD)
 
+LONG = 50_000  # characters; what is longer will be cut in any case, and would take hundreds of MiB to count
+
 
 @dataclass(frozen=True)
 class Bounds:
@@ -73,7 +75,8 @@ def trim(text: str) -> str:
 
 
 def _measure(texts: list[str], grain: int, count: Count) -> list[Atom]:
-    return [Atom(text, tokens, grain) for text, tokens in zip(texts, count(texts), strict=True)]
+    counted = iter(count([text for text in texts if len(text) <= LONG]))
+    return [Atom(text, next(counted) if len(text) <= LONG else len(text), grain) for text in texts]
 
 
 def _refine(atom: Atom, count: Count) -> list[Atom]:
