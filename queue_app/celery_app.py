@@ -11,12 +11,14 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from celery.exceptions import SecurityWarning
 from celery.signals import worker_shutting_down
+from kombu import pools
 from kombu.exceptions import BatchPublishError, OperationalError  # type: ignore[attr-defined]
 from redis.exceptions import RedisError
 
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
 
 WAKE = "tuneyard.wake"
 BATCH_SIZE = 200
-CONNECTION_ERRORS: tuple[type[Exception], ...] = (RedisError, OperationalError, BatchPublishError, OSError)
+CONNECTION_ERRORS: tuple[type[Exception], ...] = (
+    RedisError,
+    OperationalError,
+    BatchPublishError,
+    OSError,
+    AttributeError,  # see `Doorbell._answering`
+)
 log = logging.getLogger("tuneyard.worker")
 
 
@@ -62,6 +70,7 @@ class Doorbell:
     """Rings queues, and counts the rings that stand in them."""
 
     def __init__(self, broker_url: str) -> None:
+        self._broker_url = broker_url
         self.app = make_app(broker_url)
 
     def ring(self, rings: Mapping[str, Sequence[str]]) -> None:
@@ -70,16 +79,14 @@ class Doorbell:
         Raises:
             Transient: the broker does not answer; some rings may have gone out
         """
-        try:
-            with (
-                self.app.producer_pool.acquire(block=True, timeout=5) as producer,
-                producer.batch(max_size=BATCH_SIZE),  # type: ignore[attr-defined]
-            ):
-                for queue, ids in rings.items():
-                    for job_id in ids:
-                        self.app.send_task(WAKE, (job_id,), queue=queue, producer=producer, retry=False)
-        except CONNECTION_ERRORS as error:
-            raise Transient(f"the broker does not answer ({error}); `tuneyard doctor` tells more") from error
+        with (
+            self._answering(),
+            self.app.producer_pool.acquire(block=True, timeout=5) as producer,
+            producer.batch(max_size=BATCH_SIZE),  # type: ignore[attr-defined]
+        ):
+            for queue, ids in rings.items():
+                for job_id in ids:
+                    self.app.send_task(WAKE, (job_id,), queue=queue, producer=producer, retry=False)
 
     def depth(self, queue: str) -> int:
         """How many rings stand in a queue.
@@ -87,10 +94,20 @@ class Doorbell:
         Raises:
             Transient: the broker does not answer
         """
+        with self._answering(), self.app.connection_or_acquire() as connection, connection.channel() as channel:
+            return int(channel.queue_declare(queue=queue, passive=False).message_count)
+
+    @contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Begin with fresh connections after a broker went away: kombu 5.7 keeps the broken ones in its pools.
+
+        Such a one shows as an AttributeError on the None that its transport has become.
+        """
         try:
-            with self.app.connection_or_acquire() as connection, connection.channel() as channel:
-                return int(channel.queue_declare(queue=queue, passive=False).message_count)
+            yield
         except CONNECTION_ERRORS as error:
+            pools.reset()
+            self.app = make_app(self._broker_url)
             raise Transient(f"the broker does not answer ({error}); `tuneyard doctor` tells more") from error
 
 
