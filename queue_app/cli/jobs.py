@@ -229,7 +229,7 @@ def watch(job_id: Annotated[str, typer.Argument(metavar="ID", help="A job or a r
     read = context.store().read
     try:
         run_id = read.run(job_id).id
-        ids = [job.id for job in read.ls(run_id=run_id, limit=10_000)]
+        ids = [job.id for job in read.ls(run_id=run_id, limit=10_000)][::-1]
     except NotFound:
         ids = [read.find(job_id).id]
     found = watch_jobs(ids)

@@ -177,11 +177,11 @@ def _tell(job: Job, common: Mapping[str, Any]) -> None:
         write_json(as_dict(job))
     else:
         write(f"{job.id}  {job.kind}  {job.state}")
-        if job.timeout_seconds is None and not common["here"]:
-            hint("no deadline; set one with --timeout")
-        next_commands(
-            f"tuneyard jobs logs -f {job.id}", f"tuneyard jobs wait {job.id}", f"tuneyard jobs cancel {job.id}"
-        )
+        if common["here"]:
+            next_commands(f"tuneyard jobs show {job.id}")
+        else:
+            hint("no deadline; set one with --timeout" if job.timeout_seconds is None else "")
+            next_commands(*(f"tuneyard jobs {verb} {job.id}" for verb in ("logs -f", "wait", "cancel")))
     if common["here"] and job.state != "succeeded":
         raise typer.Exit(exit_code_of(job))
 

@@ -60,14 +60,14 @@ class Store:
     # -- submission -----------------------------------------------------------------------------------------------
 
     def submit(self, new: Sequence[NewJob], *, actor: str, recipe: tuple[str, str, str] | None = None) -> None:
-        """Insert jobs, all or none. `recipe` is (run id, name, text) of the run they belong to."""
+        """Insert jobs, all or none, to be served in this order. `recipe` is (run id, name, text) of the run they belong to."""
         now = datetime.now(UTC)
         with self.database.writing() as connection:
             if recipe is not None:
                 run_id, name, text = recipe
                 connection.execute(insert(runs).values(id=run_id, name=name, recipe=text, submitted_at=now))
-            for job in new:
-                _insert(connection, job, now, actor)
+            for place, job in enumerate(new):  # a microsecond apart: who stands first is served first
+                _insert(connection, job, now + timedelta(microseconds=place), actor)
 
     # -- the worker's side ----------------------------------------------------------------------------------------
 

@@ -199,3 +199,9 @@ def test_a_locked_store_is_waited_for(store: Store, tmp_path: Path):
     blocker.close()
     assert claimed is not None
     assert claimed.id == job_id
+
+
+def test_jobs_submitted_together_are_served_in_their_order(store: Store):
+    new = [NewJob(kind="a.b", queue="cpu", spec={}) for _ in range(20)]
+    store.submit(new, actor="user")
+    assert [getattr(claim(store), "id", None) for _ in new] == [job.id for job in new]
