@@ -60,7 +60,7 @@ class Store:
     # -- submission -----------------------------------------------------------------------------------------------
 
     def submit(self, new: Sequence[NewJob], *, actor: str, recipe: tuple[str, str, str] | None = None) -> None:
-        """Insert jobs, all or none, to be served in this order. `recipe` is (run id, name, text) of the run they belong to."""
+        """Insert jobs, all or none, to be served in this order. `recipe` is (run id, name, text) of their run."""
         now = datetime.now(UTC)
         with self.database.writing() as connection:
             if recipe is not None:
