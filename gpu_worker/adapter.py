@@ -110,6 +110,10 @@ def _check_plain(folder: Path, config: dict[str, Any]) -> None:
         raise Invalid(f"{where}: peft_type is {config.get('peft_type')}; only LORA adapters are merged here")
     if config.get("bias", "none") != "none":
         raise Invalid(f"{where}: bias is {config['bias']}; only adapters trained with bias none are merged here")
+    for setting, least in (("r", 1), ("lora_alpha", -math.inf)):
+        value = config.get(setting)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value >= least:
+            raise Invalid(f"{where}: {setting} is {value}, not a number that scales an adapter; save the adapter again")
     for setting, meaning in BEYOND_LORA.items():
         if config.get(setting):
             raise Invalid(f"{where}: {setting} is set ({meaning}); merge it with PEFT's merge_and_unload instead")

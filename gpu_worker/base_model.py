@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors format itself
 BESIDE_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".md"}
@@ -62,6 +63,8 @@ def read_model(folder: Path) -> ModelFacts:
     config = read_json(folder / "config.json")
     architecture = _architecture(folder, config)
     tensors = [tensor for path in weight_files(folder) for tensor in read_header(path)]
+    if not tensors:
+        raise Invalid(f"{folder}: its safetensors files hold no tensor; copy the whole model again")
     if not (folder / "tokenizer.json").is_file():
         raise Invalid(
             f"{folder}/tokenizer.json is missing; save the model's fast tokenizer beside its weights "
@@ -84,16 +87,26 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         Invalid: there are none, or the index names one that is missing
     """
-    if (folder / INDEX).is_file():
-        names = sorted(set(read_json(folder / INDEX).get("weight_map", {}).values()))
-    else:
-        names = ["model.safetensors"]
+    single = (folder / SINGLE).is_file() or not (folder / INDEX).is_file()  # transformers prefers the single file too
+    names = [SINGLE] if single else indexed_files(folder / INDEX)
     missing = [name for name in names if "/" in name or not (folder / name).is_file()]
-    if missing or not names:
+    if missing:
         pickles = sorted(path.name for path in folder.glob("*.bin"))
         advice = f"; {pickles[0]} is a pickle, which can run code: convert it to safetensors" if pickles else ""
-        raise Invalid(f"{folder}/{missing[0] if missing else INDEX} is missing; copy the whole model again{advice}")
+        raise Invalid(f"{folder}/{missing[0]} is missing; copy the whole model again{advice}")
     return [folder / name for name in names]
+
+
+def indexed_files(index: Path) -> list[str]:
+    """The names of the files that a model's index spreads its tensors over.
+
+    Raises:
+        Invalid: it is no index
+    """
+    places = read_json(index).get("weight_map")
+    if not (isinstance(places, dict) and places and all(isinstance(name, str) for name in places.values())):
+        raise Invalid(f"{index}: weight_map must name a file for each tensor; copy it again")
+    return sorted(set(places.values()))
 
 
 def read_header(path: Path) -> list[Tensor]:
@@ -102,7 +115,7 @@ def read_header(path: Path) -> list[Tensor]:
     Source: the format's own description, https://github.com/huggingface/safetensors#format
 
     Raises:
-        Invalid: the file is cut off or is no safetensors file
+        Invalid: the file is cut off, has gaps, or is no safetensors file
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -111,10 +124,14 @@ def read_header(path: Path) -> list[Tensor]:
             raise Invalid(f"{path} is not a safetensors file, or was cut off in its header; copy it again")
         text = file.read(length)
     try:
-        tensors = sorted(_tensors(json.loads(text), 8 + length), key=lambda tensor: tensor.begin)
+        tensors = sorted(_tensors(json.loads(text), 8 + length), key=lambda tensor: (tensor.begin, tensor.end))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise Invalid(f"{path} has a broken safetensors header ({error}); copy it again") from error
-    expected = tensors[-1].end if tensors else 8 + length
+    expected = 8 + length
+    for tensor in tensors:
+        if tensor.begin != expected or tensor.end < tensor.begin:
+            raise Invalid(f"{path}: {tensor.name} does not begin where the tensor before it ends; copy it again")
+        expected = tensor.end
     if expected != size:
         raise Invalid(f"{path} has {size} bytes, its header says {expected}: it was cut off; copy it again")
     return tensors

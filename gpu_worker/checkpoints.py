@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -77,19 +77,20 @@ def rotate(folder: Path, keep: int = KEEP) -> None:
 def problem_of(checkpoint: Path) -> str | None:
     """What keeps a checkpoint from being used; None: nothing."""
     try:
-        listed: dict[str, dict[str, Any]] = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        listed = [(name, int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()]
     except FileNotFoundError:
         return "it has no manifest, so it was never finished"
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its manifest cannot be read ({error})"
-    for name, entry in listed.items():
+    for name, size_bytes, sha256 in listed:
         path = checkpoint / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
+        if path.stat().st_size != size_bytes:
+            return f"{name} has {path.stat().st_size} bytes instead of {size_bytes}"
         with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
                 return f"{name} has changed since it was written"
     return None
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ Progress = dict[str, Any]
 
 
 class ChildCrashed(RuntimeError):
-    """The child ended by a bug; carries its traceback or the end of its log."""
+    """The child ended by a bug; its traceback, or the end of its log, is its note."""
 
 
 def run_child(
@@ -111,6 +112,7 @@ class _Child:
         self.attempt = attempt
         self.module = module
         self.log_path = attempt.workdir / "logs" / "child.log"
+        self.scratch = attempt.workdir.absolute() / f"temporary-{attempt.number}"  # a late predecessor removes its own
         self.oom_kills = _oom_kills()
         self.pace = _Pace(attempt.settings.training.stall_margin_seconds)
         self.last_word: dict[str, Any] | None = None
@@ -130,6 +132,7 @@ class _Child:
 
     def _start(self, theirs: int) -> subprocess.Popen[bytes]:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.scratch.mkdir(exist_ok=True)
         with self.log_path.open("ab") as log:
             log.write(f"--- attempt {self.attempt.number}: python -m {self.module}\n".encode())
             log.flush()
@@ -140,7 +143,7 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.attempt.workdir,
-                env=_environment(),
+                env=_environment(self.scratch),
                 pass_fds=(theirs,),
                 start_new_session=True,
             )
@@ -230,7 +233,8 @@ class _Child:
         if status in (-signal.SIGKILL, 128 + signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
             return Transient(f"{self.module} was killed from outside (exit status {status})", cause=Cause.LOST)
         tail = self.log_path.read_text(errors="replace").splitlines()[-30:]
-        return ChildCrashed(f"{self.module} ended with status {status} and no word\n" + "\n".join(tail))
+        said = tail[-1] if tail else "nothing"
+        return _crash(f"{self.module} ended with status {status}; the last line of its log: {said}", "\n".join(tail))
 
     def end(self) -> None:
         """Kill what is left of the group, reap it and close the pipes."""
@@ -244,6 +248,7 @@ class _Child:
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
             self.process.stdin.close()
+        shutil.rmtree(self.scratch, ignore_errors=True)
 
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
@@ -253,9 +258,9 @@ class _Child:
 def _rebuilt(error: dict[str, Any]) -> Exception:
     """The child's exception, as the parent raises it."""
     message: str = error["message"]
-    kind: type[errors.TuneyardError] | None = getattr(errors, error["kind"], None)
+    kind: type[errors.TuneyardError] | None = getattr(errors, error["kind"], None) if error["known"] else None
     if kind is None:
-        return ChildCrashed(error["traceback"])
+        return _crash(f"{error['kind']}: {message.partition(chr(10))[0]}", error["traceback"])
     if issubclass(kind, Permanent):
         return kind(message, cause=Cause(error["cause"]))
     if issubclass(kind, Transient):
@@ -263,8 +268,14 @@ def _rebuilt(error: dict[str, Any]) -> Exception:
     return kind(message)
 
 
-def _environment() -> dict[str, str]:
-    """The worker's environment without its secrets, and the worker's import path."""
+def _crash(message: str, trace: str) -> ChildCrashed:
+    crash = ChildCrashed(message)
+    crash.add_note(trace)  # for the job's log; a failure is one line
+    return crash
+
+
+def _environment(scratch: Path) -> dict[str, str]:
+    """The worker's environment without its secrets, the worker's import path, and `scratch` for what is temporary."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -276,6 +287,7 @@ def _environment() -> dict[str, str]:
         {"OMP_WAIT_POLICY": "PASSIVE"}
         | kept
         | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+        | {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torchinductor")}
     )
 
 

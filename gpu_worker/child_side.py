@@ -11,10 +11,11 @@ import sys
 import threading
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpu_worker.disk_room import no_room
 from queue_app.errors import Permanent, Transient, TuneyardError
 
 if TYPE_CHECKING:
@@ -54,13 +55,15 @@ class Channel:
 
     def _fail(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
-        sys.stderr.write(text)
-        word = {"kind": kind.__name__, "message": str(error), "traceback": text}
+        error = no_room(error, self.workdir) or error
+        word = {"kind": type(error).__name__, "message": str(error), "traceback": text}
         if isinstance(error, Permanent):
             word["cause"] = error.cause.value
         retry_after = error.retry_after if isinstance(error, Transient) else None
         known = isinstance(error, TuneyardError)
-        self._say({"error": word | {"retry_after": retry_after} | ({} if known else {"kind": ""})})
+        self._say({"error": word | {"retry_after": retry_after, "known": known}})
+        with suppress(OSError):  # the log may lie on a full disk
+            sys.stderr.write(text)
 
     def _listen(self, control: int, buffered: bytes) -> None:
         """Wait for `stop`; the pipe's end means that the worker is gone, and then nothing may burn on."""

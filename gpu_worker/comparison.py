@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass
 from statistics import NormalDist
 
+from queue_app.errors import Permanent
+from queue_app.lifecycle import Cause
+
 CONFIDENCE = 0.95
+LARGEST_LOSS = 700.0  # nats per token; e to this is about the largest number there is
 FEWEST = 5  # examples below which an interval would say little
 
 
@@ -31,6 +35,21 @@ class Comparison:
     examples: int
     better: int  # examples on which the tuned model's loss is lower
     tokens: int
+
+
+def check_measured(losses: list[ExampleLoss], model: str) -> None:
+    """Refuse losses that are no measurement.
+
+    Raises:
+        Permanent: they are not finite, or so large that their perplexity is not
+    """
+    mean = sum(each.nats for each in losses) / sum(each.tokens for each in losses)
+    if not mean < LARGEST_LOSS:  # true of nan, too
+        raise Permanent(
+            f"the loss of {model} is {mean:g} nats per token, which no sound model has: a weight of it is not a number "
+            "or far too large; fetch, train or merge it again",
+            cause=Cause.DATA,
+        )
 
 
 def compare(base: list[ExampleLoss], tuned: list[ExampleLoss]) -> Comparison:

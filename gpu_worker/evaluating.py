@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +13,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gpu_worker.backends.hardware import Hardware, find_hardware
 from gpu_worker.base_model import chat_template, read_json, read_model
 from gpu_worker.child_side import Channel, Stopped, child_main
-from gpu_worker.comparison import ExampleLoss, compare
+from gpu_worker.comparison import ExampleLoss, check_measured, compare
+from gpu_worker.completions import Row, encode, read_rows
 from gpu_worker.evaluation_report import Answer, write_report
 from gpu_worker.memory import peak_rss_mib
 from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
-
-Row = dict[str, Any]  # {"prompt": [{"role", "content"}, …], "completion": [{"role", "content"}]}
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,14 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
     Raises:
         Invalid: the models do not speak the same tokens, or have no chat template
-        Permanent: no example is left to measure on
+        Permanent: no example is left to measure on, the chat template refuses one, or a model's loss is no number
     """
     base, tuned = Path(config["base_model"]), Path(config["model"])
-    _check_comparable(base, tuned)
+    contexts = _check_comparable(base, tuned)
     tokenizer = AutoTokenizer.from_pretrained(base)
-    rows = [json.loads(line) for line in Path(config["rows"]).read_text(encoding="utf-8").splitlines()]
-    examples, dropped = readable(tokenizer, spaced(rows, config["max_examples"]), config["max_length"])
+    max_length = min([config["max_length"], *contexts])
+    rows = spaced(list(read_rows(Path(config["rows"]))), config["max_examples"])
+    examples, dropped = readable(tokenizer, rows, max_length)
     batches = batched([tokens for _, tokens in examples], config["batch_size"])
     prompts = spaced([row for row, _ in examples], config["prompts"])
     steps = Steps(channel, 2 * (len(batches) + bool(prompts)))
@@ -65,6 +64,7 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
     for name, folder in (("base", base), ("tuned", tuned)):
         model = AutoModelForCausalLM.from_pretrained(folder, dtype=hardware.dtype).to(hardware.device).eval()
         losses.append(measure(model, batches, name, steps))
+        check_measured(losses[-1], f"the {name} model ({folder})")
         answers.append(generate(model, tokenizer, prompts, config["max_new_tokens"]) if prompts else [])
         if prompts:
             steps.done(f"answers of the {name} model")
@@ -75,7 +75,7 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
         **asdict(comparison),
         "cut": sum(tokens.is_cut for _, tokens in examples),
         "dropped": dropped,
-        "max_length": config["max_length"],
+        "max_length": max_length,
         "compared_in": _type_name(hardware),
         "device": hardware.name,
         "peak_rss_mib": peak_rss_mib(),
@@ -104,14 +104,7 @@ def readable(tokenizer: Any, rows: list[Row], max_length: int) -> tuple[list[tup
 
 def tokenize(tokenizer: Any, row: Row, max_length: int) -> Tokens:
     """An example through the chat template, cut at its end."""
-    prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, tokenize=False)
-    whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], tokenize=False)
-    if not whole.startswith(prompt):
-        raise Invalid(
-            "the chat template renders a prompt differently once it is answered; such a model cannot be measured"
-        )
-    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
-    ids = tokenizer(whole, add_special_tokens=False)["input_ids"]
+    ids, start = encode(tokenizer, row)
     return Tokens(ids[:max_length], start, len(ids) > max_length)
 
 
@@ -161,6 +154,8 @@ def _batch_losses(model: Any, batch: list[tuple[int, Tokens]]) -> dict[int, Exam
 def generate(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -> list[str]:
     """Greedy answers to the prompts of `rows`, all in one batch."""
     tokenizer.padding_side = "left"
+    if tokenizer.pad_token is None:  # any token will do: what it fills is masked
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
     prompts = [tokenizer.apply_chat_template(r["prompt"], add_generation_prompt=True, tokenize=False) for r in rows]
     inputs = tokenizer(prompts, add_special_tokens=False, return_tensors="pt", padding=True).to(model.device)
     made = model.generate(**inputs, max_new_tokens=max_new_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
@@ -168,14 +163,15 @@ def generate(model: Any, tokenizer: Any, rows: list[Row], max_new_tokens: int) -
     return [text.strip() for text in texts]
 
 
-def _check_comparable(base: Path, tuned: Path) -> None:
-    for folder in (base, tuned):
-        read_model(folder)
+def _check_comparable(base: Path, tuned: Path) -> list[int]:
+    """The context lengths that the models name."""
+    contexts = [read_model(folder).context_length for folder in (base, tuned)]
     if chat_template(base) is None:
         raise Invalid(f"{base} has no chat template, so its prompts cannot be written; name a chat (instruct) model")
     ours, theirs = (read_json(folder / "tokenizer.json") for folder in (base, tuned))
     if any(ours.get(part) != theirs.get(part) for part in ("model", "added_tokens")):
         raise Invalid(f"{base} and {tuned} have different tokenizers, so their losses cannot be compared")
+    return [context for context in contexts if context is not None]
 
 
 def _type_name(hardware: Hardware) -> str:

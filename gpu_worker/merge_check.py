@@ -78,6 +78,8 @@ def check_merge(base: Path, adapter: Path, merged: Path, tolerance: float) -> Pa
     del model
     gc.collect()
     after = _logits(AutoModelForCausalLM.from_pretrained(merged, dtype=dtype).eval(), texts)
+    if not all(torch.isfinite(logits).all() for logits in (*alone, *together, *after)):
+        raise Permanent(_what_is_not_finite(base, merged), cause=Cause.DATA)
     effect_kept, effect_error = _effect(alone, together, after)
     parity = Parity(
         weight_error=round(weight_error, 4),
@@ -106,6 +108,16 @@ def _judge(parity: Parity, tolerance: float) -> None:
             "merge into a float32 copy of the base, or allow more with `tolerance`",
             cause=Cause.DATA,
         )
+
+
+def _what_is_not_finite(*models: Path) -> str:
+    for folder in models:
+        for path in weight_files(folder):
+            with safe_open(path, framework="pt") as file:
+                for name in file.keys():  # noqa: SIM118 - a file that only looks like a dictionary
+                    if not torch.isfinite(file.get_tensor(name).float()).all():
+                        return f"{name} in {path} is not finite, so nothing can be compared; fetch that model anew"
+    return f"the logits of {models[-1]} are not finite although its weights are; train the adapter with a lower rate"
 
 
 def _weight_error(model: Any, merged: Path) -> float:

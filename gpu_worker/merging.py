@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ def _merge_file(source: Path, target: Path, changes: dict[str, LowRankChange], m
     merged = 0
     with source.open("rb") as old, partial.open("wb") as new:
         tensors = read_header(source)
-        _copy(old, new, tensors[0].begin)
+        _copy(old, new, tensors[0].begin if tensors else source.stat().st_size)
         for tensor in tensors:
             change = changes.get(tensor.name)
             if change is None:
@@ -84,8 +85,10 @@ def _merged(raw: bytes, tensor: Tensor, change: LowRankChange, matrices: Any) ->
     exact = (b @ a).mul_(change.scale).add_(weight)  # (outputs, inputs), float32
     rounded = exact.to(weight.dtype)
     if not torch.isfinite(rounded).all():
+        sound = torch.isfinite(weight).all()
+        why = "the training diverged; lower the learning rate" if sound else "the base's own is not; fetch it anew"
         raise Permanent(
-            f"{tensor.name} is not finite after the merge: the training diverged; lower the learning rate",
+            f"{tensor.name} is not finite after the merge: {why}",
             cause=Cause.DATA,
         )
     return memoryview(rounded.view(torch.uint8).numpy())
@@ -107,7 +110,7 @@ def _check_room(base: Path, target: Path) -> None:
 
 
 def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
-    """Merge, then compare with the unmerged model; see `gpu_worker.merge_check`."""
+    """Merge, then compare with the unmerged model, see `gpu_worker.merge_check`; a model that fails is removed."""
     base, adapter, target = Path(config["base_model"]), Path(config["adapter"]), Path(config["folder"])
     read_model(base)
     base_verified = check_fit(read_adapter(adapter), adapter, base)
@@ -117,13 +120,17 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
             raise Stopped
         channel.progress(phase=f"merging {name}")
 
-    started = time.monotonic()
-    merged = merge(base, adapter, target, on_file)
-    made = {"tensors_merged": merged, "merge_seconds": time.monotonic() - started, "merge_peak_rss_mib": peak_rss_mib()}
-    channel.progress(phase="comparing with the unmerged model")
-    from gpu_worker.merge_check import check_merge  # after the merge's own peak has been read
+    with ExitStack() as undo:
+        undo.callback(shutil.rmtree, target, ignore_errors=True)
+        started = time.monotonic()
+        merged = merge(base, adapter, target, on_file)
+        seconds = time.monotonic() - started
+        made = {"tensors_merged": merged, "merge_seconds": seconds, "merge_peak_rss_mib": peak_rss_mib()}
+        channel.progress(phase="comparing with the unmerged model")
+        from gpu_worker.merge_check import check_merge  # after the merge's own peak has been read
 
-    parity = check_merge(base, adapter, target, config["tolerance"])
+        parity = check_merge(base, adapter, target, config["tolerance"])
+        undo.pop_all()
     return {**made, **asdict(parity), "base_verified": base_verified, "peak_rss_mib": peak_rss_mib()}
 
 

@@ -19,12 +19,11 @@ from transformers import TrainerCallback, TrainerState
 from trl import SFTConfig, SFTTrainer
 
 from gpu_worker import checkpoints
+from gpu_worker.completions import encode, read_rows
 from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
     from peft import PeftModel
     from transformers import PreTrainedTokenizerBase, TrainerControl, TrainingArguments
@@ -46,18 +45,18 @@ class Tokenised:
     dropped: int  # the prompt alone fills sequence_len, so there is nothing to learn
 
 
-def tokenise(rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int) -> Tokenised:
-    """Read rows of `{"prompt": […], "completion": […]}` in the model's own chat format.
+def tokenise(rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int, name: str = "training") -> Tokenised:
+    """Read rows of `{"prompt": […], "completion": […]}` in the model's own chat format; `name` says which they are.
 
     Raises:
         Invalid: the tokenizer has no chat template
-        Permanent: no example is left
+        Permanent: no example is left, or the chat template refuses one
     """
     if tokenizer.chat_template is None:
         raise Invalid("the base model's tokenizer has no chat template; take an instruct model, or add the template")
     kept: dict[str, list[NDArray[np.int32]]] = {"input_ids": [], "labels": []}
     truncated = dropped = 0
-    for ids, prompt_length in _tokens(rows, tokenizer):
+    for ids, prompt_length in (encode(tokenizer, row) for row in read_rows(rows)):
         if prompt_length >= sequence_len:
             dropped += 1
             continue
@@ -67,31 +66,37 @@ def tokenise(rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int) 
         kept["labels"].append(np.asarray(labels[:sequence_len], np.int32))
     if not kept["labels"]:
         raise Permanent(
-            f"none of the {dropped} examples can be trained on: each prompt alone fills sequence_len {sequence_len}; "
+            f"none of the {dropped} {name} examples can be used: each prompt alone fills sequence_len {sequence_len}; "
             "raise sequence_len or prepare shorter prompts",
             cause=Cause.DATA,
         )
     return Tokenised(Dataset.from_dict(kept), truncated, dropped)
 
 
-def _tokens(rows: Path, tokenizer: PreTrainedTokenizerBase) -> Iterator[tuple[list[int], int]]:
-    """The ids of every example, and how many of them are prompt."""
-    with rows.open(encoding="utf-8") as lines:
-        for line in lines:
-            row = json.loads(line)
-            prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)
-            whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
-            ids: list[int] = whole["input_ids"]
-            # a template may end the prompt differently once an answer follows: what is equal is prompt
-            pairs = zip(prompt["input_ids"], ids, strict=False)
-            yield ids, next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(prompt["input_ids"]), len(ids)))
+class TokenWeighted(SFTTrainer):
+    """The trainer, with a holdout loss that is the mean over tokens, not over batches of unequal length."""
+
+    nats, tokens = 0.0, 0
+
+    def prediction_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())  # labels: (examples, tokens)
+        answer: tuple[Any, ...] = super().prediction_step(model, inputs, *args, **kwargs)
+        self.nats += float(answer[0]) * tokens
+        self.tokens += tokens
+        return answer
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self.nats, self.tokens = 0.0, 0
+        output = super().evaluation_loop(*args, **kwargs)
+        output.metrics["eval_loss"] = self.nats / self.tokens
+        return output
 
 
 def build_trainer(
     model: PeftModel, tokenizer: PreTrainedTokenizerBase, arguments: SFTConfig, data: list[Dataset]
 ) -> SFTTrainer:
     """A trainer over the train set and, where there is a second one in `data`, the holdout."""
-    trainer = SFTTrainer(
+    trainer = TokenWeighted(
         model=model,
         args=arguments,
         train_dataset=data[0],
@@ -167,17 +172,20 @@ class Watch(TrainerCallback):
 
     def __init__(self, channel: Channel) -> None:
         self.channel = channel
-        self.began = time.monotonic()
+        self.began = self.step_began = time.monotonic()
         self.began_at = (0, 0)  # steps and tokens of earlier attempts
-        self.seconds = 0.0
+        self.seconds = 0.0  # in steps: without looks at the holdout and the writing of checkpoints
         self.tokens = 0  # of this attempt
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.began = time.monotonic()
         self.began_at = (state.global_step, state.num_input_tokens_seen)
 
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.step_began = time.monotonic()
+
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.seconds = time.monotonic() - self.began
+        self.seconds += time.monotonic() - self.step_began
         self.tokens = int(state.num_input_tokens_seen) - self.began_at[1]
         if self.channel.stop_requested:
             control.should_save = control.should_training_stop = True
@@ -199,14 +207,15 @@ class Watch(TrainerCallback):
                 f"(now {args.learning_rate:g}) or raise warmup (now {args.warmup_steps:g})"
             )
         done = state.global_step - self.began_at[0]
+        passed = time.monotonic() - self.began  # with holdout and checkpoints: the rest will have them too
         self.channel.progress(
             step=state.global_step,
             steps=state.max_steps,
             loss=round(loss, 6),
             learning_rate=float(logs["learning_rate"]),
             grad_norm=round(norm, 6),
-            tokens_per_second=round(self.tokens_per_second, 1),
-            eta_seconds=round(self.seconds / done * (state.max_steps - state.global_step), 1),
+            tokens_per_second=self.tokens_per_second,
+            eta_seconds=round(passed / done * (state.max_steps - state.global_step), 1),
         )
 
     def on_prediction_step(
@@ -220,5 +229,6 @@ class Watch(TrainerCallback):
         checkpoints.rotate(folder)
 
     @property
-    def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
+    def tokens_per_second(self) -> float | None:
+        """Of the steps of this attempt; None if it did none."""
+        return round(self.tokens / self.seconds, 1) if self.seconds else None

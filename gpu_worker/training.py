@@ -63,7 +63,8 @@ def _train(order: TrainingOrder, channel: Channel) -> dict[str, Any]:
     set_seed(hyper.seed)
     model, tokenizer = backend.load(order.model_folder, hyper, hardware)
     channel.progress(phase="tokenising")
-    sets = [sft.tokenise(rows, tokenizer, hyper.sequence_len) for rows in (order.rows, order.holdout_rows) if rows]
+    named = (("training", order.rows), ("holdout", order.holdout_rows))
+    sets = [sft.tokenise(rows, tokenizer, hyper.sequence_len, name) for name, rows in named if rows]
     arguments = sft.arguments(order, hardware, evaluates=len(sets) > 1, loss=_loss(backend, hyper))
     trainer = sft.build_trainer(model, tokenizer, arguments, [each.dataset for each in sets])
     watch = sft.Watch(channel)
@@ -105,7 +106,7 @@ def _measured(order: TrainingOrder, trainer: SFTTrainer, watch: Watch, sets: lis
         "truncated_examples": sets[0].truncated,
         "dropped_examples": sets[0].dropped,
         "trained_tokens": int(trainer.state.num_input_tokens_seen),
-        "tokens_per_second": round(watch.tokens_per_second, 1),
+        "tokens_per_second": watch.tokens_per_second,
         "training_seconds": round(watch.seconds, 1),
     }
 

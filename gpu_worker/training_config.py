@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -26,7 +26,7 @@ class TrainingConfig(Spec):
     lora_r: int = Field(16, ge=1, le=1024, description="rank of the adapter")
     lora_alpha: float = Field(32, gt=0, description="the adapter is scaled by lora_alpha / lora_r")
     lora_dropout: float = Field(0.0, ge=0, lt=1, description="share of the adapter's inputs dropped in training")
-    target_modules: Literal["all-linear"] | tuple[str, ...] = Field(
+    target_modules: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
         "all-linear", description="the layers that get an adapter: all-linear (all but the head), or their names"
     )
     sequence_len: int = Field(2048, ge=8, description="tokens; longer examples are truncated and counted")
@@ -44,7 +44,7 @@ class TrainingConfig(Spec):
         None, description="recompute activations to save memory; default: on a GPU yes, on a CPU no"
     )
     save_steps: int = Field(20, ge=1, description="steps between checkpoints, and between looks at the holdout")
-    seed: int = Field(42, ge=0, description="of the adapter's first weights and the order of the examples")
+    seed: int = Field(42, ge=0, lt=2**32, description="of the adapter's first weights and the order of the examples")
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from queue_app.store.artifact_index import ArtifactIndex
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY)
 INCOMING = ".incoming"
 
 
@@ -135,32 +138,46 @@ class ArtifactStore:
         if not kept.exists():
             coming = self.cache / f"{INCOMING}-{uuid.uuid4().hex}"
             coming.parent.mkdir(parents=True, exist_ok=True)
-            filesystem.get(f"{root}/{digest}/content", str(coming), recursive=True)
-            coming.rename(kept)
+            try:
+                filesystem.get(f"{root}/{digest}/content", str(coming), recursive=True)
+                _keep(coming, kept)
+            finally:
+                _remove(coming)
         return kept
 
-    def delete(self, artifact_id: str) -> None:
-        """Remove an artifact's content; its manifest goes first, so that half of it is never taken for the whole."""
-        filesystem, root = self._place
-        if self.has(artifact_id):
-            filesystem.rm(f"{root}/{_digest(artifact_id)}/manifest.json")
-        filesystem.rm(f"{root}/{_digest(artifact_id)}", recursive=True)
+    def strays(self, *, older_than_seconds: float) -> list[str]:
+        """Paths in the store that belong to no artifact: what died half-way, and what the index does not know.
 
-    def strays(self) -> list[str]:
-        """Paths in the store that belong to no artifact: what died half-way, and what the index does not know."""
+        What is younger may be on its way in. Where the file system tells no time, everything counts as old.
+        """
         filesystem, root = self._place
         if not filesystem.exists(root):
             return []
-        known = {_digest(artifact.id) for artifact in self.index.ls()}
+        # The folder first: what is published between the two readings is then in the index, not among the strays.
         names = [str(entry).rstrip("/") for entry in filesystem.ls(root, detail=False)]
-        inside = [n for n in names if n.rpartition("/")[2] not in known | {INCOMING}]
         if filesystem.exists(f"{root}/{INCOMING}"):
-            inside += [str(entry) for entry in filesystem.ls(f"{root}/{INCOMING}", detail=False)]
-        return sorted(inside)
+            names += [str(entry).rstrip("/") for entry in filesystem.ls(f"{root}/{INCOMING}", detail=False)]
+        known = {_digest(artifact.id) for artifact in self.index.ls()} | {INCOMING}
+        unknown = [name for name in names if name.rpartition("/")[2] not in known]
+        return sorted(name for name in unknown if self._age_seconds(name) >= older_than_seconds)
 
-    def remove_stray(self, path: str) -> None:
-        """Remove one of `strays`."""
+    def remove_stray(self, path: str) -> bool:
+        """Remove one of `strays`; False: it has become an artifact meanwhile, and stays."""
+        if self.index.has(f"sha256:{path.rpartition('/')[2]}"):
+            return False
         self._place[0].rm(path, recursive=True)
+        return True
+
+    def _age_seconds(self, path: str) -> float:
+        """How long ago the newest file of a stray was written; infinite where the file system tells no time."""
+        filesystem, _ = self._place
+        times = []
+        for place in [path, *filesystem.find(path)]:
+            try:
+                times.append(filesystem.modified(place))
+            except (NotImplementedError, OSError):  # object stores tell no time of a folder
+                continue
+        return (datetime.now(UTC) - max(times)).total_seconds() if times else math.inf
 
     def _move_in(self, path: Path, content: Content) -> None:
         root = Path(self._place[1])
@@ -170,12 +187,7 @@ class ArtifactStore:
             (incoming / "manifest.json").write_text(content.manifest)
             _move(path, incoming / "content")
             _sync(incoming)
-            (root / content.digest).parent.mkdir(parents=True, exist_ok=True)
-            try:
-                incoming.rename(root / content.digest)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
-                    raise  # anything else than: somebody else published the same meanwhile
+            _put_in_place(incoming, root / content.digest)
         finally:
             shutil.rmtree(incoming, ignore_errors=True)
 
@@ -235,6 +247,42 @@ def _move(source: Path, target: Path) -> None:
             raise
         copy = shutil.copytree if source.is_dir() else shutil.copyfile
         copy(source, target)
+
+
+def _put_in_place(incoming: Path, place: Path) -> None:
+    """Give what came in whole its place, unless somebody else published the same; a leftover there makes way.
+
+    The leftover is moved aside before it is removed: what another publisher puts there meanwhile is never half gone.
+    """
+    while True:
+        try:
+            incoming.rename(place)
+        except OSError as error:
+            if error.errno not in IN_THE_WAY:
+                raise
+            if (place / "manifest.json").exists():
+                return
+            aside = incoming.with_name(uuid.uuid4().hex)
+            with suppress(FileNotFoundError):  # another publisher was quicker to move it
+                place.rename(aside)
+                shutil.rmtree(aside)
+        else:
+            return
+
+
+def _keep(coming: Path, kept: Path) -> None:
+    try:
+        coming.rename(kept)
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise  # anything else than: another job fetched the same meanwhile
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient, TuneyardError
+from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient
 from queue_app.lifecycle import FINAL, Cause, Request
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 LOOK_AGAIN_SECONDS = 5.0  # while a listing may lag
+HEED_SECONDS = 60.0  # how long a body may take to hear a cancel, or its deadline
 SETTLE_SECONDS = 120.0  # how long one that came too late waits to see what became of its work
 LOOK_SECONDS = 0.5  # how often a body that reports is told of requests
 
@@ -36,9 +37,11 @@ class LiveAttempt:
     artifacts: JobArtifacts
     stopping: threading.Event  # the worker is shutting down
     log: logging.Logger
+    holds: bool = field(default=False, init=False)  # something elsewhere that is paid for, and could be undone
     fingerprint: str | None = field(default=None, init=False)  # of the inputs, once they are known
     _looked_at: float = field(default=0.0, init=False)
     _lost: bool = field(default=False, init=False)
+    _unheeded_since: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self.fingerprint = self.job.fingerprint
@@ -111,10 +114,27 @@ class LiveAttempt:
             except StaleTransition:
                 self._lost = True
                 return
-            except TuneyardError as error:  # the lease outlasts a store that is slow, or full for a moment
+            except Exception as error:  # noqa: BLE001  a thread of its own: what it does not catch, nobody hears
                 self.log.warning("the lease could not be renewed: %s", error)
             else:
                 self.job.request, self.job.lease_until = renewed.request, renewed.lease_until
+                if self._is_deaf(seconds):
+                    return
+
+    def _is_deaf(self, lease_seconds: float) -> bool:
+        """Whether the body has not heeded a cancel or its deadline for long: then the lease is let go.
+
+        Covered: another worker ends the job. Not covered: this worker stays with its body until that returns.
+        """
+        late = self.job.deadline_at is not None and datetime.now(UTC) > self.job.deadline_at
+        if self.job.request != Request.CANCEL and not late:
+            return False
+        self._unheeded_since = self._unheeded_since or time.monotonic()
+        if time.monotonic() - self._unheeded_since < max(HEED_SECONDS, lease_seconds):
+            return False
+        self.log.error("the job does not heed its %s; letting it go", "deadline" if late else "cancel")
+        self._lost = True
+        return True
 
     def once(
         self,
@@ -127,6 +147,7 @@ class LiveAttempt:
     ) -> T:
         """Do `action(key)` once in the life of the job; see `Attempt.once`."""
         memo = self.store.memos.intend(self.job.id, step, fence=self.number)
+        self.holds = self.holds or (undo is not None and memo.done)
         if memo.done:
             return cast("T", memo.value)
         if memo.acted_at is not None and find is not None:
@@ -144,6 +165,7 @@ class LiveAttempt:
         return value
 
     def _remember(self, memo: Memo, value: T, undo: Callable[[T], object] | None) -> None:
+        self.holds = self.holds or undo is not None
         try:
             self.store.memos.remember(memo, value, fence=self.number)
         except StaleTransition:

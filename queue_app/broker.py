@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import time
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
-from urllib.parse import urlsplit, urlunsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -189,9 +189,7 @@ def _client(url: str) -> Redis:
 
 
 def _public(url: str) -> str:
-    """The URL without its password."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
+    """The URL without its password, which may stand before the host or in the query."""
+    # not by urlsplit: a password with unquoted signs in it is the very URL that will be complained of
+    hidden = re.sub(r"://([^:/]*):.*@", r"://\1:***@", url)
+    return re.sub(r"(?i)([?&]password=)[^&#]*", r"\1***", hidden)

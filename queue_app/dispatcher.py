@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from queue_app.errors import Invalid, TuneyardError
 from queue_app.job_type import find_job_type
 from queue_app.lifecycle import FINAL, State
-from queue_app.store.jobs import NewJob, new_id
+from queue_app.store.new_job import NewJob, new_id
 
 if TYPE_CHECKING:
     from queue_app.recipe import Recipe
@@ -80,9 +80,7 @@ class Dispatcher:
         """
         if job.state in FINAL or job.state == State.PAUSED:
             raise Invalid(f"job {job.id} cannot be paused: it {_ended(job)}")
-        if job.attempt > 0 and not find_job_type(job.kind).pausable:
-            raise Invalid(f"job {job.id} has begun, and {job.kind} cannot stand still; `tuneyard jobs cancel` ends it")
-        return self.store.pause(job.id, actor=self.actor)
+        return self.store.pause(job.id, actor=self.actor, once_begun=find_job_type(job.kind).pausable)
 
     def resume(self, job: Job) -> Job:
         """Let a paused job go on.

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ from queue_app.store import Database, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from settings import Settings
 
@@ -36,6 +39,7 @@ def examine(settings: Settings) -> list[Finding]:
         *_disk(settings),
         *_store(settings),
         *_broker(settings),
+        *_ports(settings),
         *_gpu(),
         *_training(),
         *_keys(settings),
@@ -62,9 +66,9 @@ def _disk(settings: Settings) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
-    database = Database(settings.store_url)
-    name = database.url.render_as_string(hide_password=True)
     try:
+        database = Database(settings.store_url)
+        name = database.url.render_as_string(hide_password=True)
         database.migrate()
         store = Store(database)
         jobs = sum(row["jobs"] for row in store.read.census())
@@ -109,6 +113,47 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("persistence", "note", "no append-only file; rings are lost with the broker (swept up again)")
     else:
         yield Finding("persistence", "ok", "append-only file")
+
+
+def runs_in(home: Path) -> bool:
+    """Whether a yard runs in this home: its lock is held, not only its file left behind."""
+    if not (home / "yard.json").exists():
+        return False
+    with (home / "yard.lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def taken_ports(settings: Settings, *, only: str | None = None) -> Iterator[str]:
+    """What keeps the yard's servers from their ports, with the setting to change; of one setting, or of all."""
+    ports = {
+        "TUNEYARD_MONITORS__METRICS_PORT": ("127.0.0.1", settings.monitors.metrics_port),
+        "TUNEYARD_MONITORS__FLOWER_PORT": ("127.0.0.1", settings.monitors.flower_port),
+        "TUNEYARD_SANDBOX__PORT": (settings.sandbox.host, settings.sandbox.port),
+    }
+    for setting, (host, port) in ports.items():
+        if only not in (None, setting):
+            continue
+        try:
+            family, kind, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is no hindrance
+                probe.bind(address)
+        except OSError as error:
+            yield f"port {port} on {host} cannot be had ({error.strerror}); set {setting} to another"
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    if runs_in(settings.home.absolute()):
+        yield Finding("ports", "ok", "held by the yard that runs here")
+        return
+    taken = list(taken_ports(settings))
+    yield from (Finding("ports", "note", said) for said in taken)
+    if not taken:
+        yield Finding("ports", "ok", "free for metrics, Flower and the sandbox")
 
 
 def _gpu() -> Iterator[Finding]:

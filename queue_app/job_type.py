@@ -56,6 +56,8 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
     there = os.path.exists(path) or glob.glob(str(path), recursive=True)  # noqa: PTH110, PTH207  (see below)
     if not there and not context.get("unchecked"):
         raise ValueError(f"there is no file or folder {path}")
+    if os.path.exists(path) and not (path.is_file() or path.is_dir()):  # noqa: PTH110
+        raise ValueError(f"{path} is neither a file nor a folder")
     return str(path)
 
 
@@ -187,6 +189,9 @@ def job(
     `version` counts changes that make earlier results unfit for reuse. `on_cancel` takes back what lives elsewhere (a
     remote job) before the job is cancelled, and returns the once-only steps that a retry does anew.
     """
+
+    if pausable and on_cancel is not None:
+        raise TypeError(f"{kind}: what holds something elsewhere cannot stand still here")
 
     def declare(body: Body[S, R]) -> JobType[S, R]:
         hints = get_type_hints(body)

@@ -72,7 +72,7 @@ class Event(StrEnum):
     CANCEL_REQUESTED = "cancel_requested"
     CANCELLED = "cancelled"
     RETRIED = "retried"
-    REPLANNED = "replanned"  # cancelled for want of an input that is now being made again
+    REPLANNED = "replanned"  # it waits for its inputs again
 
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
@@ -100,7 +100,7 @@ TRANSITIONS: dict[Event, tuple[frozenset[State], State | None]] = {
     Event.CANCEL_REQUESTED: (_RUNNING | CLAIMABLE, None),
     Event.CANCELLED: (_RUNNING | CLAIMABLE | {State.PAUSED}, State.CANCELLED),
     Event.RETRIED: (frozenset({State.FAILED, State.CANCELLED}), State.QUEUED),
-    Event.REPLANNED: (frozenset({State.CANCELLED}), State.WAITING),
+    Event.REPLANNED: (frozenset({State.CANCELLED, State.PAUSED}), State.WAITING),
 }
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from queue_app.errors import TuneyardError
+from queue_app.errors import Invalid, TuneyardError
 from queue_app.lifecycle import Event, State
 
 if TYPE_CHECKING:
@@ -83,10 +83,19 @@ class StoreCollector(Collector):
 
 
 def serve_metrics(store: Store, *, port: int, stopping: threading.Event) -> None:
-    """Answer scrapes on loopback until told to stop."""
+    """Answer scrapes on loopback until told to stop.
+
+    Raises:
+        Invalid: the port cannot be had
+    """
     registry = CollectorRegistry()
     registry.register(StoreCollector(store))
-    server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    try:
+        server, thread = start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise Invalid(
+            f"port {port} on 127.0.0.1 cannot be had ({error.strerror}); set TUNEYARD_MONITORS__METRICS_PORT to another"
+        ) from error
     stopping.wait()
     server.shutdown()
     thread.join()

@@ -19,7 +19,7 @@ from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
 from queue_app.attempt import LiveAttempt, Unsettled, overdue
 from queue_app.errors import Cancelled, Invalid, NotFound, Paused, Permanent, Released, StaleTransition, Transient
 from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
-from queue_app.lifecycle import Cause, Event, Reason, Request, backoff_seconds
+from queue_app.lifecycle import Cause, Event, Reason, Request, State, backoff_seconds
 from queue_app.recipe import fingerprint, resolve_references
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from queue_app.store import Job, Store
     from settings import Settings
 
+ENDLESS_ROUND = 3  # the pause of what is asked after without end: the third one of the doubling
 log = logging.getLogger("tuneyard.runner")
 
 
@@ -39,6 +40,7 @@ class Verdict:
     changes: dict[str, Any] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
     forget: tuple[str, ...] = ()
+    heeded: bool = False  # the user's request to cancel was known when this was judged
 
 
 @dataclass(frozen=True)
@@ -78,13 +80,12 @@ class Runner:
 
     def _try(self, attempt: LiveAttempt) -> Verdict:
         """Call the body. The one broad `except` of the house is here: whatever a body raises, its job gets an end."""
-        job = attempt.job
         try:
             return self._perform(attempt)
         except StaleTransition:
             raise
         except (Exception, Cancelled, Paused, Released) as error:
-            verdict = judge(error, job, self.settings)
+            verdict = judge(error, attempt)
             attempt.log.info("%s: %s", verdict.event, redact(str(error), self.settings))
             return verdict
 
@@ -130,8 +131,11 @@ class Runner:
         """
         job = attempt.job
         if attempt.fingerprint is None:
-            attempt.fingerprint = fingerprint(job.kind, job_type.version, spec, self._content)
-        if not job.reuse or job.attempt > 1:
+            try:
+                attempt.fingerprint = fingerprint(job.kind, job_type.version, spec, self._content)
+            except OSError as error:  # an input that cannot be read: the body says so, in its own words
+                attempt.log.warning("nothing can be reused, an input is unreadable: %s", error)
+        if attempt.fingerprint is None or not job.reuse or job.attempt > 1:
             return None
         twins = self.store.read.reusable(attempt.fingerprint)
         return next((twin for twin in twins if twin.id != job.id and self._is_whole(twin)), None)
@@ -162,7 +166,7 @@ class Runner:
             stop=tenacity.stop_after_delay(300),
             reraise=True,
         )
-        keep_trying(
+        recorded: Job = keep_trying(
             self.store.record,
             attempt.job_id,
             verdict.event,
@@ -172,10 +176,13 @@ class Runner:
             forget=verdict.forget,
             **{"fingerprint": attempt.fingerprint, **verdict.changes},
         )
+        if recorded.state == State.WAITING and recorded.request == Request.CANCEL and not verdict.heeded:
+            self.store.cancel(recorded.id, actor=self.worker)  # it came while the body was ending: see to it now
 
 
-def judge(error: BaseException, job: Job, settings: Settings) -> Verdict:
+def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
     """What an error that left a body means for its job."""
+    job, settings = attempt.job, attempt.settings
     text = redact(str(error), settings)
     if isinstance(error, Cancelled):
         return Verdict(Event.CANCELLED, forget=error.forget)
@@ -187,32 +194,38 @@ def judge(error: BaseException, job: Job, settings: Settings) -> Verdict:
         due = datetime.now(UTC) + timedelta(seconds=error.seconds)
         return Verdict(Event.POLL_SCHEDULED, {"reason": Reason.REMOTE, "due_at": due}, {"why": text})
     if isinstance(error, Transient):
-        return _try_again(error, text, job, settings)
+        return _try_again(error, text, attempt)
     if isinstance(error, Permanent):
         return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, forget=error.forget)
-    if isinstance(error, OSError) and error.errno in NO_ROOM:
-        failure = (
-            f"{error.filename or 'a file'}: no room left on the disk; free some, then `tuneyard jobs retry {job.id}`"
-        )
+    if isinstance(error, OSError) and (error.errno in NO_ROOM or isinstance(error, PermissionError)):
+        said = "no room left on the disk; free some" if error.errno in NO_ROOM else "permission denied; allow it"
+        failure = f"{error.filename or 'a file'}: {said}, then `tuneyard jobs retry {job.id}`"
         return Verdict(Event.FAILED, {"cause": Cause.USER, "failure": failure})
     trace = redact("".join(traceback.format_exception(error)), settings)
     failure = f"a bug in {job.kind}: {type(error).__name__}: {text}; the traceback is in `tuneyard jobs logs {job.id}`"
-    logging.getLogger(f"tuneyard.job.{job.id}").error("%s", trace)
+    attempt.log.error("%s", trace)
     return Verdict(Event.FAILED, {"cause": Cause.BUG, "failure": failure}, {"traceback": trace})
 
 
-def _try_again(error: Transient, text: str, job: Job, settings: Settings) -> Verdict:
-    failures = job.failures + 1
-    if failures >= settings.queue.max_failures:
+def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:
+    """Try again until the budget is spent; what holds something elsewhere is asked after without end.
+
+    To give up on a remote job would leave it running, and paid for, with nobody to look after it.
+    """
+    job, limits = attempt.job, attempt.settings.queue
+    asked = job.request == Request.CANCEL
+    endless = attempt.holds or asked
+    failures = job.failures if endless else job.failures + 1
+    if failures >= limits.max_failures and not endless:
         failure = f"{text} (tried {failures} times); `tuneyard jobs retry {job.id}` tries again"
         return Verdict(Event.FAILED, {"cause": error.cause, "failure": failure, "failures": failures})
-    pause = error.retry_after
+    pause = None if asked else error.retry_after
     if pause is None:
-        limits = settings.queue
-        pause = backoff_seconds(failures, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
+        rounds = ENDLESS_ROUND if endless else failures
+        pause = backoff_seconds(rounds, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
     due = datetime.now(UTC) + timedelta(seconds=pause)
     changes = {"reason": Reason.BACKOFF, "due_at": due, "failures": failures, "failure": text}
-    return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)})
+    return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)}, heeded=asked)
 
 
 def redact(text: str, settings: Settings) -> str:
@@ -225,7 +238,7 @@ def redact(text: str, settings: Settings) -> str:
 def explain(error: ValidationError) -> Iterator[str]:
     """A validation error as one line a field."""
     for fault in error.errors():
-        yield f"{'.'.join(map(str, fault['loc'])) or 'spec'}: {fault['msg']}"
+        yield f"{'.'.join(map(str, fault['loc'])) or 'spec'}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 class Redacting(logging.Formatter):

@@ -10,6 +10,7 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from queue_app.errors import TuneyardError
@@ -35,12 +36,28 @@ class Sweeper:
     _troubles: set[str] = field(default_factory=set, init=False)
 
     def sweep(self) -> None:
-        """Do what is due now."""
+        """Do what is due now, each part whatever became of the others.
+
+        Raises:
+            TuneyardError: a part could not be done; the first such
+        """
+        troubles = []
+        parts: list[Callable[[], None]] = [self._expire, self._wake]
+        parts += [partial(self._ring, queue) for queue in QUEUES]
+        for part in parts:
+            try:
+                part()
+            except TuneyardError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+
+    def _expire(self) -> None:
         for job in self.store.expire_leases(max_failures=self.settings.queue.max_failures, actor=self.actor):
             log.warning("job %s lost its worker in attempt %d: %s", job.id, job.attempt, job.state)
+
+    def _wake(self) -> None:
         self.store.wake(actor=self.actor)
-        for queue in QUEUES:
-            self._ring(queue)
 
     def _ring(self, queue: str) -> None:
         due = self.store.read.due(queue, limit=self.settings.broker.doorbell_depth)

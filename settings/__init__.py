@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import unquote, unquote_plus, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import (
@@ -164,9 +164,9 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret there is, for taking them out of what is written down."""
-        urls = [url.password for url in map(urlsplit, (self.store_url, self.broker_url))]
-        keys = [p.api_key.get_secret_value() for p in self.providers.values() if p.api_key]
-        return tuple(secret for secret in [*urls, *keys] if secret)
+        inside = {word for url in (self.store_url, self.broker_url) for word in _passwords(url)}
+        keys = {p.api_key.get_secret_value() for p in self.providers.values() if p.api_key}
+        return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it
 
     def provider(self, name: str) -> ProviderSettings:
         """The account called `name`; the sandbox needs no configuration.
@@ -182,6 +182,18 @@ class Settings(BaseSettings):
                 poll_seconds=1.0,
             )
         return self.providers[name]
+
+
+def _passwords(url: str) -> set[str]:
+    """The passwords of a URL, before its host and in its query, as they are written and as they are meant."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return {url}
+    pairs = [pair.partition("=") for pair in parts.query.split("&")]
+    written = [value for name, _, value in pairs if name.lower() == "password"]
+    written += [parts.password] if parts.password else []
+    return {form for word in written for form in (word, unquote(word), unquote_plus(word))}
 
 
 @cache

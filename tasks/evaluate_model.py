@@ -37,6 +37,7 @@ class Evaluation(Result):
     examples: int = Field(description="measured")
     better: int = Field(description="examples on which the tuned model has the lower loss")
     tokens: int = Field(description="completion tokens measured")
+    max_length: int = Field(description="tokens; the models' context where that is shorter than what was asked for")
     cut: int = Field(description="examples cut at max_length")
     dropped: int = Field(description="examples whose prompt alone fills max_length")
     report: str = Field(description="the artifact with report.md and report.json")

@@ -120,7 +120,9 @@ def _start_nothing(_: str) -> str:
 
 def _upload(provider: Provider, attempt: Attempt, ref: str) -> dict[str, Any]:
     """Send a dataset as chat examples, under a name that tells its content."""
-    part = attempt.workdir / "upload.jsonl"
+    folder = attempt.workdir / f"upload-{attempt.number}"  # an attempt that lost its lease may still be writing
+    folder.mkdir(exist_ok=True)
+    part = folder / "upload.jsonl"
     digest, count = hashlib.sha256(), 0
     with part.open("wb") as file:
         for example in read_examples(attempt.artifacts.resolve(ref)):
@@ -130,7 +132,7 @@ def _upload(provider: Provider, attempt: Attempt, ref: str) -> dict[str, Any]:
             count += 1
     path = part.rename(part.with_name(f"{digest.hexdigest()[:32]}.jsonl"))
     sent = {"file": provider.upload(path), "examples": count}
-    path.unlink()
+    shutil.rmtree(folder)
     return sent
 
 

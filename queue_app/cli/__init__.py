@@ -12,8 +12,11 @@ import sys
 
 def main() -> None:
     """The command `tuneyard`."""
-    gc.freeze()  # a short command's start-up is imports: nothing it makes wants collecting
-    gc.disable()
+    gc.disable()  # start-up is imports, and nothing they make wants collecting
     from queue_app.cli.application import run
 
-    sys.exit(run(sys.argv[1:]))
+    gc.freeze()
+    gc.enable()  # workers run for long
+    code = run(sys.argv[1:])
+    gc.freeze()  # else the interpreter looks through everything once more before it ends, a quarter of a short command
+    sys.exit(code)

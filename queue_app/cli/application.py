@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import typer
-from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from queue_app.cli import jobs, kinds, models, recipes, yard
@@ -36,15 +35,13 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(list(arguments), standalone_mode=False)
     except TyperException as error:
-        complain(getattr(error, "format_message", error.__str__)())
+        message = getattr(error, "format_message", error.__str__)()
+        if message:  # it is empty where the help has been shown instead
+            complain(message)
         return USAGE
     except TuneyardError as error:
         complain(str(error))
         return exit_code(error)
-    except ValidationError as error:
-        for fault in error.errors():
-            complain(f"settings: {'.'.join(map(str, fault['loc']))}: {fault['msg']}")
-        return USAGE
     except typer.Abort:
         return INTERRUPTED
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from typing import IO
 
 from queue_app.cli import context
@@ -12,38 +13,27 @@ from queue_app.errors import Transient
 
 START_SECONDS = 30.0
 STOP_SECONDS = 90.0
+LOOK_SECONDS = 0.1
 
 
-def run_demo(*, keep: bool) -> None:
+def run_demo(*, keep: bool, as_json: bool) -> None:
     """Start a yard of our own unless one is running, run the demo recipe in it, and stop it again."""
     from queue_app.cli.recipes import attend, read_recipe
+    from queue_app.doctor import runs_in
     from queue_app.shipped import find_shipped
 
     recipe = read_recipe(find_shipped("recipes") / "demo.yaml", None)
-    yard = None if _is_up() else _start()
+    yard = None if runs_in(context.settings().home.absolute()) else _start()
     try:
         run_id, ids = context.dispatcher().run(recipe)
         hint(f"run {run_id}: {len(ids)} jobs on three queues; the first run takes about three minutes on two cores\n")
-        attend(run_id, ids, as_json=False)
+        attend(run_id, ids, as_json=as_json)
     finally:
         if yard is not None and not keep:
             _stop(yard)
 
 
-def _is_up() -> bool:
-    from queue_app.broker import ping
-    from queue_app.errors import TuneyardError
-
-    try:
-        ping(context.settings().broker_url)
-    except TuneyardError:
-        return False
-    return True
-
-
 def _start() -> subprocess.Popen[bytes]:
-    from queue_app.broker import wait_until_ready
-
     settings = context.settings()
     context.store()
     log = settings.home.absolute() / "yard.log"
@@ -51,11 +41,27 @@ def _start() -> subprocess.Popen[bytes]:
     with log.open("ab") as stream:
         yard = _spawn(stream)
     try:
-        wait_until_ready(settings.broker_url, START_SECONDS)
+        _await(yard)
     except Transient as error:
         _stop(yard)
         raise Transient(f"the yard did not come up; {log} says why: {error}") from error
     return yard
+
+
+def _await(yard: subprocess.Popen[bytes]) -> None:
+    """Return when the yard runs and its broker answers; a broker of the user's own may answer long before."""
+    from queue_app.broker import wait_until_ready
+    from queue_app.doctor import runs_in
+
+    settings = context.settings()
+    deadline = time.monotonic() + START_SECONDS
+    while not runs_in(settings.home.absolute()):
+        if yard.poll() is not None:
+            raise Transient(f"it ended with exit code {yard.returncode}")
+        if time.monotonic() > deadline:
+            raise Transient(f"it did not start within {duration(START_SECONDS)}")
+        time.sleep(LOOK_SECONDS)
+    wait_until_ready(settings.broker_url, max(1.0, deadline - time.monotonic()))
 
 
 def _spawn(log: IO[bytes]) -> subprocess.Popen[bytes]:

@@ -23,6 +23,7 @@ from queue_app.cli.output import (
     took,
     write,
     write_json,
+    write_json_line,
 )
 from queue_app.cli.submit import KindGroup, exit_code_of, seconds_of
 from queue_app.lifecycle import FINAL, State
@@ -154,16 +155,18 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
     tail: Annotated[int | None, typer.Option(min=0, help="Only the last so many lines.")] = None,
     source: Annotated[str | None, typer.Option(help="One of the job's logs: job, child, …")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a job's logs: what the worker wrote (job) and what the training process printed (child)."""
+    say = _log_as_json if as_json else _log_as_text
     job = context.store().read.find(job_id)
     folder = context.settings().home.absolute() / "jobs" / job.id / "logs"
     seen: dict[Path, int] = {}
     if tail is not None:
-        _show_tail(folder, source, tail, seen)
+        _show_tail(_files(folder, source), tail, seen, say)
     while True:
         ended = context.store().read.job(job.id).state in FINAL
-        _show_new(folder, source, seen)
+        _show_new(_files(folder, source), seen, say)
         if ended or not follow:
             break
         time.sleep(0.5)
@@ -175,23 +178,31 @@ def _files(folder: Path, source: str | None) -> list[Path]:
     return sorted(folder.glob(f"{source or '*'}.log"))
 
 
-def _show_tail(folder: Path, source: str | None, lines: int, seen: dict[Path, int]) -> None:
-    for file in _files(folder, source):
+def _log_as_text(source: str, line: str) -> None:
+    write(f"{source}| {line}")
+
+
+def _log_as_json(source: str, line: str) -> None:
+    write_json_line({"source": source, "line": line})
+
+
+def _show_tail(files: list[Path], lines: int, seen: dict[Path, int], say: Callable[[str, str], None]) -> None:
+    for file in files:
         data = file.read_bytes()
         for line in data.decode(errors="replace").splitlines()[-lines:] if lines else []:
-            write(f"{file.stem}| {line}")
+            say(file.stem, line)
         seen[file] = len(data)
 
 
-def _show_new(folder: Path, source: str | None, seen: dict[Path, int]) -> None:
-    for file in _files(folder, source):
+def _show_new(files: list[Path], seen: dict[Path, int], say: Callable[[str, str], None]) -> None:
+    for file in files:
         with file.open("rb") as stream:
             stream.seek(seen.get(file, 0))
             data = stream.read()
         whole = data[: data.rfind(b"\n") + 1]
         seen[file] = seen.get(file, 0) + len(whole)
         for line in whole.decode(errors="replace").splitlines():
-            write(f"{file.stem}| {line}")
+            say(file.stem, line)
 
 
 @app.command()
@@ -210,6 +221,8 @@ def wait(
         if all(job.state in FINAL for job in found):
             break
         if deadline is not None and time.monotonic() > deadline:
+            if as_json:
+                write_json([as_dict(job) for job in found])
             hint("still going: " + ", ".join(f"{job.id} {job.state}" for job in found if job.state not in FINAL))
             raise typer.Exit(TIMEOUT_EXIT)
         time.sleep(0.3)
@@ -221,8 +234,13 @@ def wait(
 
 
 @app.command()
-def watch(job_id: Annotated[str, typer.Argument(metavar="ID", help="A job or a run.")]) -> None:
-    """Watch a job, or all jobs of a run, until they end. Ctrl-C stops watching; the jobs go on."""
+def watch(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="A job or a run.")], as_json: AsJson = False
+) -> None:
+    """Watch a job, or all jobs of a run, until they end. Ctrl-C stops watching; the jobs go on.
+
+    With --json, each change is a line: the job as it is then.
+    """
     from queue_app.cli.live import watch as watch_jobs
     from queue_app.errors import NotFound
 
@@ -232,7 +250,7 @@ def watch(job_id: Annotated[str, typer.Argument(metavar="ID", help="A job or a r
         ids = [job.id for job in read.ls(run_id=run_id, limit=10_000)][::-1]
     except NotFound:
         ids = [read.find(job_id).id]
-    found = watch_jobs(ids)
+    found = watch_jobs(ids, as_json=as_json)
     raise typer.Exit(max(exit_code_of(job) for job in found))
 
 

@@ -8,11 +8,11 @@ import time
 from typing import TYPE_CHECKING
 
 from queue_app.cli import context
-from queue_app.cli.output import console, hint, progress_text, state_text, took
+from queue_app.cli.output import as_dict, console, hint, progress_text, state_text, took, write_json_line
 from queue_app.lifecycle import FINAL
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.table import Table
 
@@ -23,10 +23,12 @@ LOOK_SECONDS = 0.5
 IDLE_SECONDS = 10.0  # a due job that nobody has taken for so long deserves a word
 
 
-def watch(job_ids: Sequence[str]) -> list[Job]:
+def watch(job_ids: Sequence[str], *, as_json: bool = False) -> list[Job]:
     """Show jobs until all have ended, and return them as they ended. Ctrl-C only stops the watching."""
     try:
-        return _watch_live(job_ids) if sys.stdout.isatty() else _watch_lines(job_ids)
+        if as_json:
+            return _watch_lines(job_ids, lambda job: write_json_line(as_dict(job)))
+        return _watch_live(job_ids) if sys.stdout.isatty() else _watch_lines(job_ids, _tell)
     except KeyboardInterrupt:
         hint("\nstopped watching; the jobs go on: `tuneyard jobs ls` shows them, `tuneyard jobs cancel` ends them")
         raise
@@ -69,7 +71,17 @@ def _picture(found: Sequence[Job], started: float) -> Table:
     return grid
 
 
-def _watch_lines(job_ids: Sequence[str]) -> list[Job]:
+def _tell(job: Job) -> None:
+    failure = f"  {job.failure}" if job.failure and job.state in FINAL else ""
+    console().print(f"{_line(job)}  {progress_text(job)}{failure}", soft_wrap=True)
+
+
+def _line(job: Job) -> str:
+    return f"{job.id}  {job.step or job.kind:<14} {state_text(job)}"
+
+
+def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Job]:
+    """Tell of each change: a state, its reason, a request, or a tenth of the way."""
     told: dict[str, str] = {}
     started, warned = time.monotonic(), False
     while True:
@@ -78,11 +90,10 @@ def _watch_lines(job_ids: Sequence[str]) -> list[Job]:
             tenth = int(
                 10 * float((job.progress or {}).get("step", 0) or 0) / float((job.progress or {}).get("steps", 0) or 1)
             )
-            line = f"{job.id}  {job.step or job.kind:<14} {state_text(job)}"
+            line = _line(job)
             if told.get(job.id) != f"{line}{tenth}" and not _is_poll(told.get(job.id, ""), line):
                 told[job.id] = f"{line}{tenth}"
-                failure = f"  {job.failure}" if job.failure and job.state in FINAL else ""
-                console().print(f"{line}  {progress_text(job)}{failure}", soft_wrap=True)
+                tell(job)
         if all(job.state in FINAL for job in found):
             return found
         word = _idle_word(found, started)

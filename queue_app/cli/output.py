@@ -68,6 +68,11 @@ def write_json(value: Any) -> None:
     typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
 
 
+def write_json_line(value: Any) -> None:
+    """A value as one line of JSON on stdout, for what comes bit by bit."""
+    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+
+
 def as_dict(model: BaseModel) -> dict[str, Any]:
     """A row as `--json` shows it."""
     return model.model_dump(mode="json")

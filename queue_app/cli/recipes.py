@@ -155,7 +155,6 @@ FIGURES: dict[str, str] = {
     "effect_kept": "{:.0%} of the adapter's effect kept",
     "base_loss": "loss {:.3f}",
     "tuned_loss": "→ {:.3f}",
-    "fine_tuned_model": "{}",
 }
 
 
@@ -163,33 +162,54 @@ def _figures(job: Job) -> str:
     if job.failure and job.state != "succeeded":
         return job.failure
     result = job.result or {}
-    return " · ".join(form.format(result[name]) for name, form in FIGURES.items() if result.get(name) is not None)
+    figures = [form.format(result[name]) for name, form in FIGURES.items() if result.get(name) is not None]
+    if "remote_job" in result:  # the model is at a provider, and its name is what it is called by
+        figures.append(f"{result['model']} at {result['provider']}")
+    return " · ".join(figures)
 
 
 def _show_measured(found: list[Job]) -> None:
-    results = {job.kind: job.result for job in found if job.result}
-    score, train, merged = (results.get(kind) for kind in ("model.evaluate", "adapter.train", "adapter.merge"))
-    if score is not None:
-        write(
-            f"\nheld-out loss  {score['base_loss']:.3f} before → {score['tuned_loss']:.3f} after"
-            f"   (perplexity {score['base_perplexity']:.1f} → {score['tuned_perplexity']:.1f},"
-            f" {score['examples']} examples)"
-        )
-    if train is not None:
-        write(f"training       {train['tokens_per_second']:.0f} tokens/s on {train['device']} by {train['engine']}")
+    write("")
+    for title, kind, words in (("held-out loss", "model.evaluate", _score), ("training", "adapter.train", _training)):
+        done = [(job.step or job.id, job.result) for job in found if job.kind == kind and job.result]
+        for step, result in done:
+            beside = f"   [{step}]" if len(done) > 1 else ""
+            write(f"{title:<14} {words(result)}{beside}")
+    _show_total(found)
+    for merged in [job for job in found if job.kind == "adapter.merge" and job.result]:
+        _show_model(merged)
+
+
+def _score(result: dict[str, Any]) -> str:
+    return (
+        f"{result['base_loss']:.3f} before → {result['tuned_loss']:.3f} after"
+        f"   (perplexity {result['base_perplexity']:.1f} → {result['tuned_perplexity']:.1f},"
+        f" {result['examples']} examples)"
+    )
+
+
+def _training(result: dict[str, Any]) -> str:
+    speed = result.get("tokens_per_second")  # a run that was resumed after its last step has measured none
+    words = f"{speed:.0f} tokens/s" if speed is not None else "speed not measured"
+    return f"{words} on {result['device']} by {result['engine']}"
+
+
+def _show_total(found: list[Job]) -> None:
     ends = [job.finished_at for job in found if job.finished_at]
     begins = [job.submitted_at for job in found]
     if ends:
         write(f"all in all     {duration((max(ends) - min(begins)).total_seconds())}")
-    if merged is not None:
-        from queue_app.errors import NotFound
 
-        try:
-            place = context.runner("cli").artifacts.fetch(merged["model"])
-        except NotFound as error:
-            hint(str(error))
-            return
-        write(f"model          {place}")
-        last = next(job for job in found if job.result and job.result.get("model") == merged["model"])
-        hint("")
-        next_commands(f"tuneyard jobs show {last.id}", f"tuneyard chat {merged['model'][7:19]}")
+
+def _show_model(job: Job) -> None:
+    from queue_app.errors import NotFound
+
+    model = (job.result or {})["model"]
+    try:
+        place = context.runner("cli").artifacts.fetch(model)
+    except NotFound as error:
+        hint(str(error))
+        return
+    write(f"model          {place}")
+    hint("")
+    next_commands(f"tuneyard jobs show {job.id}", f"tuneyard chat {model[7:19]}")

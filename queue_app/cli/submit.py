@@ -15,7 +15,7 @@ from queue_app.cli.kinds import default_text, fields
 from queue_app.cli.output import AsJson, Quiet, as_dict, hint, next_commands, write, write_json
 from queue_app.errors import Invalid
 from queue_app.job_type import JobType, find_job_type, kinds, nearest
-from queue_app.store.jobs import NewJob
+from queue_app.store.new_job import NewJob
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # Options every job has, whatever its type.
 COMMON: dict[str, Any] = {
     "queue": Annotated[str | None, typer.Option(help="Queue, if not the job type's first.")],
-    "priority": Annotated[int, typer.Option(help="Higher goes first.")],
+    "priority": Annotated[int, typer.Option(min=-1000, max=1000, help="Higher goes first.")],
     "timeout": Annotated[str | None, typer.Option(help="Deadline from the first start: 90s, 30m, 8h, 2d.")],
     "reuse": Annotated[bool, typer.Option(help="Take an equal job's result instead of doing it again.")],
     "here": Annotated[bool, typer.Option("--here", help="Run it in this process, without a worker.")],
@@ -167,7 +167,12 @@ def finish_here(job_id: str) -> None:
 
     from queue_app.cli.live import watch_here
 
-    watch_here(context.runner(f"here-{os.getpid()}"), job_id)
+    try:
+        watch_here(context.runner(f"here-{os.getpid()}"), job_id)
+    except KeyboardInterrupt:
+        hint(f"\njob {job_id} was interrupted and stays in the queue; a yard goes on with it, or end it:")
+        next_commands("tuneyard up", f"tuneyard jobs cancel {job_id}")
+        raise
 
 
 def _tell(job: Job, common: Mapping[str, Any]) -> None:

@@ -36,11 +36,15 @@ def register(app: typer.Typer) -> None:
 def up() -> None:
     """Start the yard: broker, sweeper, workers, sandbox, metrics, Flower. Ctrl-C stops it; nothing queued is lost."""
     from queue_app.broker import ping
+    from queue_app.doctor import runs_in, taken_ports
     from queue_app.shipped import find_shipped
     from queue_app.supervisor import Yard, run_yard
 
     settings = context.settings()
     context.store()  # its tables, before anybody needs them
+    home = settings.home.absolute()
+    if not runs_in(home) and (taken := list(taken_ports(settings))):  # a yard that runs here has them, and is told of
+        raise Invalid("\n       ".join(taken))
     counts = {"cpu": settings.workers.cpu, "api": settings.workers.api, "gpu": settings.workers.gpu}
     if settings.broker.url is not None:
         counts["broker"] = 0
@@ -50,7 +54,7 @@ def up() -> None:
     )
     yard = Yard(
         procfile=find_shipped("Procfile"),
-        home=settings.home.absolute(),
+        home=home,
         ready=lambda: ping(settings.broker_url),
         counts=counts,
     )
@@ -112,8 +116,12 @@ def metrics() -> None:
 def flower() -> None:
     """Serve Flower's UI on loopback."""
     from queue_app.celery_app import show_flower
+    from queue_app.doctor import taken_ports
 
-    show_flower(context.settings().broker_url, port=context.settings().monitors.flower_port)
+    settings = context.settings()
+    for said in taken_ports(settings, only="TUNEYARD_MONITORS__FLOWER_PORT"):
+        raise Invalid(said)
+    show_flower(settings.broker_url, port=settings.monitors.flower_port)
 
 
 def doctor(as_json: AsJson = False) -> None:
@@ -168,11 +176,12 @@ def gc(
 
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave the yard running afterwards.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Start the yard, run the demo recipe on real text, show what was measured, and stop the yard."""
     from queue_app.cli.demo import run_demo
 
-    run_demo(keep=keep)
+    run_demo(keep=keep, as_json=as_json)
 
 
 def _stopping() -> threading.Event:

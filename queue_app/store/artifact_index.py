@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import insert, or_, select
+from sqlalchemy.exc import IntegrityError
 
 from queue_app.errors import Invalid, NotFound
 from queue_app.store.tables import Artifact, artifacts, lineage
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection, Table
 
     from queue_app.store.database import Database
 
@@ -26,15 +29,16 @@ class ArtifactIndex:
     def add(self, artifact: Artifact, parents: Iterable[str]) -> None:
         """Add an artifact; the same content is the same artifact, and keeps its first entry."""
         with self.database.writing() as connection:
-            known = connection.execute(select(artifacts.c.id).where(artifacts.c.id == artifact.id)).first()
-            if known is None:
-                connection.execute(insert(artifacts).values(artifact.model_dump()))
-            elif artifact.name is not None:
+            is_new = _insert_once(connection, artifacts, artifact.model_dump())
+            if not is_new and artifact.name is not None:
                 connection.execute(artifacts.update().where(artifacts.c.id == artifact.id).values(name=artifact.name))
-            here = lineage.c.child_id == artifact.id
-            old = set(connection.execute(select(lineage.c.parent_id).where(here)).scalars())
-            for parent in sorted(set(parents) - old - {artifact.id}):
-                connection.execute(insert(lineage).values(child_id=artifact.id, parent_id=parent))
+            for parent in sorted(set(parents) - {artifact.id}):
+                _insert_once(connection, lineage, {"child_id": artifact.id, "parent_id": parent})
+
+    def has(self, artifact_id: str) -> bool:
+        """Whether there is an artifact with this id."""
+        with self.database.reading() as connection:
+            return _is_there(connection, artifacts, {"id": artifact_id})
 
     def find(self, ref: str) -> Artifact:
         """The artifact with this id, unique id prefix, or name (the newest of that name).
@@ -73,10 +77,21 @@ class ArtifactIndex:
             query = select(lineage.c.parent_id).where(lineage.c.child_id == artifact_id)
             return sorted(connection.execute(query).scalars())
 
-    def drop(self, artifact_id: str) -> None:
-        """Take an artifact out of the index."""
-        with self.database.writing() as connection:
-            connection.execute(
-                delete(lineage).where(or_(lineage.c.child_id == artifact_id, lineage.c.parent_id == artifact_id))
-            )
-            connection.execute(delete(artifacts).where(artifacts.c.id == artifact_id))
+
+def _insert_once(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    """Insert a row unless its key is taken; another publisher may take it between the look and the insert."""
+    if _is_there(connection, table, row):
+        return False
+    try:
+        with connection.begin_nested():  # a savepoint: on PostgreSQL an error ends the transaction around it
+            connection.execute(insert(table).values(row))
+    except IntegrityError:
+        if _is_there(connection, table, row):
+            return False
+        raise
+    return True
+
+
+def _is_there(connection: Connection, table: Table, row: dict[str, Any]) -> bool:
+    key = [column == row[column.name] for column in table.primary_key]
+    return connection.execute(select(*table.primary_key).where(*key)).first() is not None

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 
-from queue_app.errors import Permanent, Transient
+from queue_app.errors import Invalid, Permanent, Transient
 from queue_app.store.tables import SCHEMA_REVISION
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
 
 SQLITE_TROUBLES = ("unable to open", "disk I/O", "readonly")
+URL_FORMS = "sqlite:////folder/tuneyard.db or postgresql+psycopg://user:password@host/database"
+MIGRATION_LOCK = 0x74756E65  # any number that nobody else locks; migrations of one database wait for one another
 BUSY_SECONDS = 10  # how long a writer waits for another one's transaction
 
 
@@ -27,19 +29,35 @@ class Database:
     """One store, by its SQLAlchemy URL. Cheap to make: nothing is opened before the first transaction."""
 
     def __init__(self, url: str) -> None:
-        self.url = make_url(url)
+        try:
+            self.url = make_url(url)
+        except (ArgumentError, ValueError) as error:  # neither message is passed on: the URL may hold a password
+            raise Invalid(f"TUNEYARD_STORE__URL is no database URL; write it as {URL_FORMS}") from error
 
     @cached_property
     def engine(self) -> Engine:
         """The engine, made on first use, so that it never crosses a fork."""
         if self.url.get_backend_name() != "sqlite":
-            return create_engine(self.url, pool_pre_ping=True)
+            return self._server_engine()
         if self.url.database:
             _make_folder(Path(self.url.database).parent)
         engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
+
+    def _server_engine(self) -> Engine:
+        try:
+            return create_engine(self.url, pool_pre_ping=True)
+        except NoSuchModuleError as error:
+            raise Invalid(
+                f'TUNEYARD_STORE__URL: there is no database called "{self.url.drivername}"; write it as {URL_FORMS}'
+            ) from error
+        except ModuleNotFoundError as error:
+            raise Invalid(
+                f"TUNEYARD_STORE__URL: {self.url.drivername} needs the package {error.name}, which is not installed; "
+                "for PostgreSQL: pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://"
+            ) from error
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
@@ -64,6 +82,8 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
         with self.writing() as connection:
+            if self.engine.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 

@@ -64,7 +64,8 @@ class Undecodable(ValueError):
 def decode(raw: bytes, *, fallback: str | None = None) -> Decoded:
     """The text of a file.
 
-    `fallback` is the codec for what is not UTF-8; without one the encoding is guessed, and refused if in doubt.
+    `fallback` is the codec for what is not UTF-8, or holds bytes that UTF-8 text has not, as UTF-16 and ISO-2022 do;
+    without one the encoding is guessed, and refused if in doubt.
 
     Raises:
         Undecodable: binary, damaged or doubtful
@@ -73,6 +74,8 @@ def decode(raw: bytes, *, fallback: str | None = None) -> Decoded:
         if raw.startswith(mark):
             return Decoded(_checked(_strictly(raw, codec)), repair=codec)
     if found := BINARY.search(raw):
+        if fallback is not None:
+            return Decoded(_checked(_strictly(raw, fallback)), repair=fallback)
         raise Undecodable(_at(raw, found.start(), f"byte 0x{found[0][0]:02x} does not belong in text: a binary file?"))
     try:
         text = raw.decode("utf-8-sig")
@@ -94,6 +97,8 @@ def _strictly(raw: bytes, codec: str) -> str:
         return raw.decode(codec)
     except UnicodeDecodeError as error:
         raise Undecodable(f"{_at(raw, error.start, f'not {codec}')}: {error.reason}; save it as UTF-8") from error
+    except UnicodeError as error:  # some codecs do not tell where
+        raise Undecodable(f"not {codec}: {error}; save it as UTF-8") from error
 
 
 def _checked(text: str) -> str:

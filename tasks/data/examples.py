@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from queue_app.errors import Permanent
@@ -72,7 +72,7 @@ def read_with_origins(path: Path) -> Iterator[tuple[Example, Origin | None]]:
         number, row = next(origins, (0, {}))
         if row.pop("example", None) != fingerprint(example):
             raise _apart(beside, number)
-        yield example, Origin(**row)
+        yield example, _origin(beside, number, row)
     if surplus := next(origins, None):
         raise _apart(beside, surplus[0])
 
@@ -197,11 +197,23 @@ def _parse(file: Path, number: int, raw: bytes) -> Example:
         raise _unfit(file, number, f"byte {error.start + 1} is not UTF-8; save the file as UTF-8") from error
     except json.JSONDecodeError as error:
         raise _unfit(file, number, f"not JSON: {error.msg} at column {error.colno}") from error
+    except ValueError as error:
+        raise _unfit(file, number, f"holds a number that is too long: {error}") from error
     except RecursionError as error:
         raise _unfit(file, number, "nested too deeply to be an example") from error
     if not isinstance(value, dict):
         raise _unfit(file, number, f"expected an object in braces, found {type(value).__name__}")
     return value
+
+
+def _origin(file: Path, number: int, row: Example) -> Origin:
+    for known in fields(Origin):
+        kind = str if known.name == "document" else int
+        if type(row.get(known.name)) is not kind:
+            found = type(row[known.name]).__name__ if known.name in row else "nothing"
+            wanted = "a text" if kind is str else "a whole number"
+            raise _unfit(file, number, f"{known.name}: must be {wanted}, found {found}; prepare the dataset again")
+    return Origin(**{known.name: row[known.name] for known in fields(Origin)})
 
 
 def _apart(file: Path, number: int) -> Permanent:

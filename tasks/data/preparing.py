@@ -10,12 +10,13 @@ from queue_app.lifecycle import Cause
 from tasks.data.chunking import Bounds, Count, Piece, cut
 from tasks.data.examples import Origin, to_chat
 from tasks.data.phrasing import phrase, request
-from tasks.data.sources import BadFile, Document
+from tasks.data.walking import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from tasks.data.examples import Example
+    from tasks.data.sources import Document
     from tasks.data.statistics import Tally
 
 MOST_NAMED = 20  # bad files that an error names
@@ -70,9 +71,18 @@ def examples_of(
 
 
 def fitting(document: Document, shape: Shape, count: Count) -> list[Draft]:
-    """A document's pieces as examples, none longer than the shape allows by the exact count."""
+    """A document's pieces as examples, none longer than the shape allows by the exact count.
+
+    Raises:
+        Permanent: the request alone is as long as an example may be
+    """
     longest_request = count([request(document, 999, 999)])[0]
     spare = max(4, shape.max_tokens // 50)  # the parts of a text do not add up to its count exactly
+    if shape.max_tokens <= longest_request + spare:
+        raise Permanent(
+            f"max_tokens={shape.max_tokens} leaves no room for text: the request for {document.name} alone takes "
+            f"{longest_request} tokens, and {spare} are kept spare; raise max_tokens"
+        )
     while True:
         most = shape.max_tokens - longest_request - spare
         drafts = _drafts(document, Bounds(min(shape.min_tokens + spare, most), most), shape, count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from queue_app.errors import Permanent
 from queue_app.job_type import nearest
 from queue_app.lifecycle import Cause
 from tasks.data.encoding import Undecodable, decode
+from tasks.data.walking import ALL, BadFile, Walk, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,30 +37,23 @@ class Document:
 
 
 @dataclass(frozen=True)
-class BadFile:
-    """A file that is no usable text, and why."""
-
-    path: str
-    problem: str
-
-
-@dataclass(frozen=True)
 class Source:
     """What a user pointed at: files, or the name of a built-in source."""
 
     base: Path
     files: tuple[Path, ...] = ()
+    bad: tuple[BadFile, ...] = ()  # what is known before it is opened: folders that cannot be read, pipes, dead links
     hidden: int = 0  # files passed over because they, or a folder above them, begin with a dot
     builtin: str | None = None
 
     def __len__(self) -> int:
-        return len(_topics()) if self.builtin else len(self.files)
+        return len(_topics()) if self.builtin else len(self.bad) + len(self.files)
 
     def read(self, encoding: str | None = None) -> Iterator[Document | BadFile]:
-        """One document a file, in the order of their names, each read when it is asked for."""
+        """What is bad already; then one document a file, in the order of their names, each read when asked for."""
         if self.builtin:
             return read_topics()
-        return (read_file(path, self.base, encoding) for path in self.files)
+        return chain(self.bad, (read_file(path, self.base, encoding) for path in self.files))
 
 
 def find_source(where: str) -> Source:
@@ -73,33 +68,43 @@ def find_source(where: str) -> Source:
             raise Permanent(f'there is no built-in source "{name}"{nearest(name, BUILTINS)} ({", ".join(BUILTINS)})')
         return Source(Path(), builtin=name)
     path = Path(where).expanduser()
+    try:
+        return _source_at(path)
+    except OSError as error:
+        raise Permanent(f"{shown(path)} cannot be read: {error.strerror}") from error
+
+
+def _source_at(path: Path) -> Source:
     if path.is_file():
         return Source(path.parent, (path,))
     if path.is_dir():
-        return _listed(path, path.rglob("*"), f"the folder {path} holds no file; put text files into it")
+        return _listed(Walk(path, ALL), f"the folder {path} holds no file; put text files into it")
     base, pattern = _fixed_part(path)
-    if pattern is None:
+    if path.exists():
+        raise Permanent(f"{path} is neither a file nor a folder; source is a text file, a folder or a glob")
+    if not pattern:
         known = ", ".join(BUILTIN + name for name in BUILTINS)
         raise Permanent(f"{path} does not exist; source is a text file, a folder, a glob, or {known}")
-    try:
-        return _listed(base, base.glob(pattern), f"no file matches {path}")
-    except ValueError as error:
-        raise Permanent(f"{path} is no glob: {error}") from error
+    if any("**" in part and part != "**" for part in pattern):
+        raise Permanent(f"{path} is no glob: ** stands for folders of any depth, and must stand alone between slashes")
+    if not base.is_dir():
+        raise Permanent(f"no file matches {path}: there is no folder {base}", cause=Cause.DATA)
+    return _listed(Walk(base, pattern), f"no file matches {path}")
 
 
 def read_file(path: Path, base: Path, encoding: str | None = None) -> Document | BadFile:
     """A file as a document, or what is wrong with it."""
     if path.suffix == ".jsonl":
-        return BadFile(str(path), "JSON lines are examples already; give them to dataset.split")
+        return BadFile(shown(path), "JSON lines are examples already; give them to dataset.split")
     try:
         decoded = decode(path.read_bytes(), fallback=encoding)
     except OSError as error:
-        return BadFile(str(path), f"cannot be read: {error.strerror}")
+        return BadFile(shown(path), f"cannot be read: {error.strerror}")
     except Undecodable as error:
-        return BadFile(str(path), str(error))
+        return BadFile(shown(path), str(error))
     text = strip_licence(decoded.text)
     return Document(
-        name=path.relative_to(base).as_posix(),
+        name=shown(path.relative_to(base)),
         text=text,
         repair=decoded.repair,
         suspicious=decoded.suspicious,
@@ -128,19 +133,15 @@ def _topics() -> dict[str, str]:
     return topics
 
 
-def _listed(base: Path, found: Iterator[Path], nothing: str) -> Source:
-    files = sorted(path for path in found if path.is_file())
-    shown = [path for path in files if not any(part.startswith(".") for part in path.relative_to(base).parts)]
-    if not shown:
-        hidden = f" ({len(files)} hidden ones are not read)" if files else ""
+def _listed(walk: Walk, nothing: str) -> Source:
+    if not walk.files and not walk.bad:
+        hidden = f" ({walk.hidden} hidden ones are not read)" if walk.hidden else ""
         raise Permanent(nothing + hidden, cause=Cause.DATA)
-    return Source(base, tuple(shown), hidden=len(files) - len(shown))
+    return Source(walk.base, tuple(walk.files), tuple(walk.bad), walk.hidden)
 
 
-def _fixed_part(path: Path) -> tuple[Path, str | None]:
-    """A glob as the folder before its first wildcard and the pattern from there; no pattern if there is no wildcard."""
+def _fixed_part(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """A glob as the folder before its first wildcard and the parts from there; no parts if there is no wildcard."""
     parts = path.parts
-    first = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), None)
-    if first is None:
-        return path, None
-    return Path(*parts[:first]), str(Path(*parts[first:]))
+    first = next((index for index, part in enumerate(parts) if any(sign in part for sign in "*?[")), len(parts))
+    return Path(*parts[:first]), parts[first:]

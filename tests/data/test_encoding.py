@@ -18,10 +18,46 @@ JAPANESE = "吾輩は猫である。名前はまだ無い。どこで生れた�
 TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc"]) | st.sampled_from("\n\t"))
 
 
-@given(TEXT.filter(lambda text: not text.startswith("\ufeff") and "Ã" not in text and "Â" not in text))
-def test_utf8_comes_out_as_it_went_in(text: str):
+@given(TEXT.map(lambda text: text.lstrip("\ufeff")))
+def test_utf8_comes_out_as_it_went_in_unless_all_of_it_was_encoded_twice(text: str):
     decoded = decode(text.encode())
-    assert decoded.repair is not None or decoded.text == text
+    if decoded.repair is None:
+        assert decoded.text == text
+    else:
+        assert decoded.repair == "utf-8 read as cp1252"
+        assert set(text) & set("ÂÃÐÑâ"), "only these begin what was encoded twice"
+        assert encoded_twice(decoded.text) == encoded_twice(decoded.text, text)
+
+
+def encoded_twice(text: str, twice: str | None = None) -> bytes:
+    """The UTF-8 bytes of a text, or those that its spoilt form stands for, sign by sign."""
+    if twice is None:
+        return text.encode()
+    return b"".join(sign.encode("latin-1") if ord(sign) < 256 else sign.encode("cp1252") for sign in twice)
+
+
+@given(st.text(st.characters(max_codepoint=0x24F, exclude_categories=["Cc"]).filter(lambda sign: sign not in "ÂÃÐÑâ")))
+def test_letters_that_begin_nothing_encoded_twice_are_never_repaired(text: str):
+    decoded = decode(text.encode())
+    assert (decoded.text, decoded.repair, decoded.suspicious) == (text, None, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "codec"), [(POLISH, "utf-16-le"), (ENGLISH, "utf-16-be"), (JAPANESE, "iso2022_jp"), (RUSSIAN, "utf-32-le")]
+)
+def test_an_encoding_with_bytes_below_the_space_is_read_once_it_is_named(text: str, codec: str):
+    decoded = decode(text.encode(codec), fallback=codec)
+    assert (decoded.text, decoded.repair) == (text, codec)
+
+
+def test_a_named_encoding_makes_no_text_of_a_binary_file():
+    with pytest.raises(Undecodable, match=r"line 1: control character U\+007F does not belong in text"):
+        decode(b"\x7fELF\x02\x01\0\0", fallback="cp1252")
+
+
+def test_a_codec_that_does_not_tell_where_it_failed_is_no_bug():
+    with pytest.raises(Undecodable, match="not undefined: .*save it as UTF-8"):
+        decode(b"\xe9", fallback="undefined")
 
 
 @pytest.mark.parametrize("end", ["\r\n", "\r", "\n"])

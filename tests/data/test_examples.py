@@ -76,6 +76,7 @@ def test_equal_content_is_equal_in_either_format():
     ("line", "problem"),
     [
         ('{"messages": [', "not JSON: Expecting value at column 15"),
+        ("[" + "7" * 5000 + "]", "holds a number that is too long"),
         ("[1, 2]", "expected an object in braces, found list"),
         ("[" * 100_000, "nested too deeply"),
         ('{"question": "?", "answer": "!"}', 'the keys are "question", "answer"; an example has "messages", or'),
@@ -136,4 +137,22 @@ def test_origins_of_other_examples_are_noticed(tmp_path: Path, rows: list[dict[s
             writer.write(example, Origin("yard.txt", 1, 1, 7))
     write_examples(tmp_path, rows)
     with pytest.raises(Permanent, match=rf"origins.jsonl {where}: tells the origin of another example"):
+        list(read_with_origins(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("damage", "problem"),
+    [
+        ({"tokens": None}, "tokens: must be a whole number, found NoneType"),
+        ({"document": 5}, "document: must be a text, found int"),
+        ({"pieces": ...}, "pieces: must be a whole number, found nothing"),
+    ],
+)
+def test_a_damaged_origin_is_named_with_its_field(tmp_path: Path, damage: dict[str, Any], problem: str):
+    with DatasetWriter(tmp_path) as writer:
+        writer.write(CHAT, Origin("yard.txt", 1, 1, 7))
+    row = json.loads((tmp_path / "origins.jsonl").read_text()) | damage
+    rows = {name: value for name, value in row.items() if value is not ...}
+    (tmp_path / "origins.jsonl").write_text(json.dumps(rows))
+    with pytest.raises(Permanent, match=rf"origins.jsonl line 1: {problem}; prepare the dataset again"):
         list(read_with_origins(tmp_path))

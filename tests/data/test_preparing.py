@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
 from typing import TYPE_CHECKING, Any
@@ -15,16 +17,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from queue_app.lifecycle import Cause, State
-from tasks.data.examples import read_examples, read_with_origins, to_chat
+from tasks.data.examples import DatasetWriter, read_examples, read_with_origins, to_chat
 from tasks.data.phrasing import cut_passage
-from tasks.data.preparing import Shape, examples_of, sizes_of
-from tasks.data.sources import Document
-from tasks.data.statistics import Tally, distribution, histogram
+from tasks.data.preparing import Shape, examples_of, readable, sizes_of
+from tasks.data.sources import Document, find_source
+from tasks.data.statistics import Tally, distribution, histogram, write_statistics
 from tasks.data.tokens import TokenCounter
-from tasks.prepare_dataset import PrepareDataset
+from tasks.prepare_dataset import PrepareDataset, PreparedDataset, prepare_dataset
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
+        from queue_app.job_type import Attempt, PollAgain
     from tests.conftest import RunHere
 
 STORY = "The yard is quiet at night. Trains stand in long rows. Nobody counts them! Only the clock goes on.\n\n" * 40
@@ -172,7 +175,11 @@ def test_a_named_encoding_is_used_for_what_is_not_utf8(run_here: RunHere, model:
 
 @pytest.mark.parametrize(
     ("text", "problem"),
-    [(" \n\n", r"no example came out of 1 files \(1 blank\)"), ("Yard.", r"\(1 tiny\); give more text, or lower tiny")],
+    [
+        (" \n\n", r"no example came out of 1 files \(1 blank\); give more text$"),
+        ("Yard.", r"\(1 tiny\); give more text, or lower tiny_tokens"),
+        ("x" * 60_000, r"\(1 too long a word\); give text with spaces between its words, or raise max_tokens"),
+    ],
 )
 def test_text_that_gives_no_example_fails_with_the_reasons(
     run_here: RunHere, model: str, tmp_path: Path, text: str, problem: str
@@ -189,6 +196,7 @@ def test_text_that_gives_no_example_fails_with_the_reasons(
         (None, "has no tokenizer.json to count tokens with"),
         ("{", "tokenizer.json is not JSON"),
         ("{}", "tokenizer.json describes no tokenizer: it has no field model"),
+        ('{"model": {}}', "tokenizer.json describes no usable tokenizer ("),
     ],
 )
 def test_a_model_without_a_usable_tokenizer_is_refused(
@@ -212,7 +220,9 @@ def test_the_same_text_makes_the_same_artifact(run_here: RunHere, model: str, fo
     ("wrong", "problem"),
     [
         ({"min_tokens": 900, "max_tokens": 800}, r"min_tokens \(900\) is above max_tokens \(800\)"),
-        ({"encoding": "klingon"}, 'no encoding "klingon"; try cp1252'),
+        ({"encoding": "klingon"}, 'no text encoding "klingon"; try cp1252'),
+        ({"encoding": "hex"}, 'no text encoding "hex"'),
+        ({"encoding": "undefined"}, 'no text encoding "undefined"'),
         ({"max_tokens": 3}, "greater than or equal to 16"),
     ],
 )
@@ -233,3 +243,52 @@ def test_percentiles_are_sizes_that_occur():
     figures = distribution(range(1, 101))
     assert (figures["p50_tokens"], figures["p95_tokens"], figures["mean_tokens"]) == (50, 95, 50.5)
     assert distribution([7])["p95_tokens"] == 7
+
+
+def test_a_request_that_leaves_no_room_is_refused_for_what_it_is(run_here: RunHere, model: str, folder: Path):
+    done = run_here("dataset.prepare", source=str(folder), base_model=model, max_tokens=16, tiny_tokens=0)
+    assert (done.state, done.cause) == (State.FAILED, Cause.USER)
+    assert re.search(r"max_tokens=16 leaves no room for text: the request for story.txt alone", str(done.failure))
+
+
+def test_a_utf16_file_without_a_mark_is_read_once_its_encoding_is_named(run_here: RunHere, model: str, tmp_path: Path):
+    (tmp_path / "wide.txt").write_bytes(STORY.encode("utf-16-le"))
+    done = run_here(
+        "dataset.prepare", source=str(tmp_path / "wide.txt"), base_model=model, max_tokens=300, encoding="utf-16-le"
+    )
+    assert done.state == State.SUCCEEDED, done.failure
+    assert (done.result or {})["repaired"] == 1
+
+
+def test_names_that_are_not_utf8_are_written_with_a_mark_in_their_place(tmp_path: Path):
+    (tmp_path / "texts").mkdir()
+    for name, content in ((b"caf\xe9.txt", STORY.encode()), (b"photo\xe9.png", b"\0")):
+        Path(os.fsdecode(os.fsencode(tmp_path / "texts") + b"/" + name)).write_bytes(content)
+    tally = Tally()
+    documents = readable(find_source(str(tmp_path / "texts")).read(), tally, skip_bad=True)
+    with DatasetWriter(tmp_path / "dataset") as writer:
+        for example, origin in examples_of(documents, Shape("chat", 20, 80, 2), words, tally):
+            writer.write(example, origin)
+    write_statistics(tmp_path / "dataset", {"bad": tally.bad}, tally.sizes)
+    origins = {origin.document for _, origin in read_with_origins(tmp_path / "dataset") if origin}
+    assert origins == {"caf\ufffd.txt"}
+    assert "photo\ufffd.png: " in (tmp_path / "dataset" / "statistics.json").read_text()
+
+
+def test_a_worker_that_shuts_down_is_heard_within_one_file(run_here: RunHere, model: str, folder: Path):
+    def body(spec: Any, attempt: Attempt) -> PreparedDataset | PollAgain:
+        yard.runner.stopping.set()
+        return prepare_dataset.body(spec, attempt)
+
+    yard = run_here.declaring(replace(prepare_dataset, body=body))
+    job_id = yard.submit("dataset.prepare", source=str(folder), base_model=model)
+    yard.runner.run(job_id=job_id)
+    job = yard.store.read.job(job_id)
+    assert (job.state, job.progress) == (State.QUEUED, {"step": 0, "steps": 1})
+
+
+def test_a_long_text_is_counted_in_batches_with_a_look_between_them(model: str):
+    looks: list[int] = []
+    count = TokenCounter.of_model(Path(model), lambda: looks.append(1))
+    assert count(["yard " * 80_000] * 5 + ["yard"] * 2000) == [*count(["yard " * 80_000] * 5), *count(["yard"] * 2000)]
+    assert len(looks) == 6 + 5 + 2

@@ -133,7 +133,14 @@ def test_answers_on_both_sides_are_counted_and_can_be_kept_together(run_here: Ru
 @pytest.mark.parametrize(
     ("rows", "spec", "problem"),
     [
-        (ROWS[:1], {}, "none of 1 examples is left for holdout; take a larger holdout (1 or more is a number of"),
+        (ROWS[:1], {}, "there is only 1 distinct example in 1 examples"),
+        (
+            ROWS[:1] * 50,
+            {"holdout": 0.5},
+            "there is only 1 distinct example in 50 examples, and equal ones stay together",
+        ),
+        ([row(n, "x") for n in range(9)], {"group_by": "answer"}, "give more data, or group_by=example"),
+        (ROWS[:2], {"holdout": 0.001}, "none of 2 examples is left for holdout; take a larger holdout (1 or more is a"),
         (ROWS[:3], {"holdout": 3}, "none of 3 examples is left for training; take a smaller holdout"),
         (ROWS[:3], {"holdout": 4}, "4 examples cannot be held out of 3; ask for fewer or give more"),
         (
@@ -163,7 +170,7 @@ def test_one_example_in_two_documents_cannot_be_split_by_document(run_here: RunH
     assert "stand in two documents that came to different sides; split with group_by=example" in str(done.failure)
 
 
-@pytest.mark.parametrize("holdout", [0, -1, 1.5])
+@pytest.mark.parametrize("holdout", [0, -1, 1.5, float("inf"), float("nan")])
 def test_a_holdout_that_is_neither_share_nor_number_is_refused(holdout: float):
     with pytest.raises(ValidationError, match="holdout"):
         SplitDataset(source="x", holdout=holdout)

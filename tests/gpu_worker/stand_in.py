@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 import logging
 import os
+import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import psutil
+from safetensors.numpy import save_file
 
 from gpu_worker.child import Channel, Stopped, child_main, run_child
 from queue_app.errors import Permanent, Transient
@@ -81,7 +85,10 @@ def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
             print("counted")  # noqa: T201 - what libraries print belongs in the log
             return {"steps": config["steps"]}
         case "environment":
+            Path(tempfile.mkdtemp(), "left behind").touch()
             return dict(os.environ)
+        case "fill the disk":
+            _fill(config["writer"], channel.workdir / "large")
         case "raise":
             raise ERRORS[config["error"]]
         case "family":
@@ -96,6 +103,22 @@ def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
         case "exit":
             os._exit(config["status"])
     return {}
+
+
+def _fill(writer: str, path: Path) -> None:
+    """Write more than the disk is allowed to take, each time in another library's way."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+    if writer == "torch":
+        import torch
+
+        torch.save(torch.zeros(10_000), path)
+    elif writer == "safetensors":
+        save_file({"zeros": np.zeros(10_000)}, path)
+    else:
+        path.write_bytes(bytes(10_000))
+        with path.open("rb+") as file:  # the first write was cut off; the next one has nowhere to go
+            file.seek(4096)
+            file.write(b"more")
 
 
 def be_a_worker(workdir: Path, act: str) -> None:

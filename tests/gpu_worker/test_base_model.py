@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker.base_model import INDEX, fingerprint, read_model, weight_files
+from gpu_worker.base_model import INDEX, fingerprint, read_header, read_model, weight_files
 from queue_app.errors import Invalid
 from tests.tiny_model import CONTEXT, INNER, LAYERS, VOCABULARY, WIDTH, make_tiny_model
 
@@ -120,3 +120,32 @@ def test_a_chat_template_may_also_lie_in_the_tokenizer_config(tmp_path: Path):
     assert not read_model(model).has_chat_template
     (model / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"}))
     assert read_model(model).has_chat_template
+
+
+@pytest.mark.parametrize("places", [[], {}, {"model.norm.weight": 1}])
+def test_an_index_that_names_no_files_is_refused(tmp_path: Path, places: object):
+    model = make_tiny_model(tmp_path / "model", shards=2)
+    (model / INDEX).write_text(json.dumps({"weight_map": places}))
+    with pytest.raises(Invalid, match="weight_map must name a file for each tensor"):
+        read_model(model)
+
+
+def write_header(path: Path, *spans: tuple[int, int]) -> None:
+    """A safetensors file with tensors at these bytes of its data."""
+    entries = {f"t{n}": {"dtype": "U8", "shape": [e - b], "data_offsets": [b, e]} for n, (b, e) in enumerate(spans)}
+    header = json.dumps(entries).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(max((end for _, end in spans), default=0)))
+
+
+@pytest.mark.parametrize("spans", [[(0, 4), (6, 8)], [(0, 4), (2, 8)], [(1, 8)]], ids=["gap", "overlap", "late"])
+def test_tensors_that_do_not_follow_one_another_are_refused(tmp_path: Path, spans: list[tuple[int, int]]):
+    write_header(tmp_path / "model.safetensors", *spans)
+    with pytest.raises(Invalid, match="does not begin where the tensor before it ends"):
+        read_header(tmp_path / "model.safetensors")
+
+
+def test_a_model_without_tensors_is_refused(tmp_path: Path):
+    model = make_tiny_model(tmp_path / "model")
+    write_header(model / "model.safetensors")
+    with pytest.raises(Invalid, match="hold no tensor"):
+        read_model(model)

@@ -68,9 +68,10 @@ def test_a_half_written_checkpoint_is_none_and_is_cleared_away(tmp_path: Path) -
     assert not half.exists()
 
 
-def test_a_manifest_that_is_no_manifest_makes_no_checkpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize("text", ['{"files"', "[]", '{"files": []}', '{"files": {"weights": 3}}'])
+def test_a_manifest_that_is_no_manifest_makes_no_checkpoint(tmp_path: Path, text: str) -> None:
     checkpoint = write(tmp_path, 3)
-    (checkpoint / MANIFEST).write_text('{"files"')
+    (checkpoint / MANIFEST).write_text(text)
     assert "manifest cannot be read" in str(problem_of(checkpoint))
 
 

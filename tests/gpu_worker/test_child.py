@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from gpu_worker.child import ChildCrashed, run_child
+from gpu_worker.disk_room import no_room
 from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient
 from queue_app.lifecycle import Cause
 from tests.conftest import eventually
@@ -77,13 +78,35 @@ def test_a_childs_error_keeps_its_kind_its_cause_and_its_advice(attempt: StandIn
     assert transient.value.retry_after == 7.5
 
 
-def test_a_bug_in_a_child_comes_back_with_its_traceback(attempt: StandIn) -> None:
-    with pytest.raises(ChildCrashed, match=r"(?s)stand_in\.py.*ZeroDivisionError: one over nothing"):
+def test_a_bug_in_a_child_is_one_line_with_its_traceback_as_a_note(attempt: StandIn) -> None:
+    with pytest.raises(ChildCrashed) as crash:
         run_child(attempt, MODULE, {"act": "raise", "error": "bug"})
+    assert str(crash.value) == "ZeroDivisionError: one over nothing"
+    assert "stand_in.py" in crash.value.__notes__[0]
+    assert crash.value.__notes__[0] in (attempt.workdir / "logs" / "child.log").read_text()
+
+
+@pytest.mark.parametrize("writer", ["a file", "safetensors", "torch"])
+def test_a_full_disk_is_not_taken_for_a_bug(attempt: StandIn, writer: str) -> None:
+    with pytest.raises(Permanent, match=f"{attempt.workdir}.*no room left to write .*tuneyard gc") as full:
+        run_child(attempt, MODULE, {"act": "fill the disk", "writer": writer})
+    assert full.value.cause == Cause.USER
+
+
+def test_a_broken_checkpoint_is_not_taken_for_a_full_disk(tmp_path: Path) -> None:
+    error = RuntimeError("[enforce fail at inline_container.cc:1] . PytorchStreamReader failed reading zip archive")
+    assert no_room(error, tmp_path) is None
+
+
+def test_what_a_child_leaves_in_its_temporary_folder_goes_with_it(attempt: StandIn) -> None:
+    environment = run_child(attempt, MODULE, {"act": "environment"})
+    assert Path(environment["TMPDIR"]).parent == attempt.workdir
+    assert Path(environment["TORCHINDUCTOR_CACHE_DIR"]).is_relative_to(environment["TMPDIR"])
+    assert {path.name for path in attempt.workdir.iterdir()} == {"logs", "child.lock"}
 
 
 def test_a_child_that_ends_without_a_word_shows_the_end_of_its_log(attempt: StandIn) -> None:
-    with pytest.raises(ChildCrashed, match="ended with status 3"):
+    with pytest.raises(ChildCrashed, match="ended with status 3; the last line of its log: --- attempt 1"):
         run_child(attempt, MODULE, {"act": "exit", "status": 3})
 
 

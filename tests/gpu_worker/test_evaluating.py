@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gpu_worker.comparison import ExampleLoss, compare, ratio_interval, student_t
-from gpu_worker.evaluating import batched, measure, readable, spaced, tokenize
+from gpu_worker.comparison import ExampleLoss, check_measured, compare, ratio_interval, student_t
+from gpu_worker.evaluating import batched, generate, measure, readable, spaced, tokenize
 from gpu_worker.merging import merge
 from queue_app.errors import Permanent
-from queue_app.lifecycle import State
+from queue_app.lifecycle import Cause, State
 from tests.tiny_adapter import make_tiny_adapter
 from tests.tiny_model import make_tiny_model
 
@@ -35,8 +35,12 @@ class Counted:
 
 
 def row(prompt: str, completion: str) -> dict[str, Any]:
-    asked, answered = {"role": "user", "content": prompt}, {"role": "assistant", "content": completion}
-    return {"prompt": [asked], "completion": [answered]}
+    asked, answered = example(prompt, completion)
+    return {"number": 1, "prompt": [asked], "completion": [answered]}
+
+
+def example(prompt: str, completion: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": prompt}, {"role": "assistant", "content": completion}]
 
 
 def rows(count: int) -> list[dict[str, Any]]:
@@ -161,3 +165,33 @@ def test_models_of_different_tokens_are_not_compared(run_here: RunHere, tmp_path
     job = run_here("model.evaluate", base_model=str(base), model=str(other), dataset=held_out)
     assert (job.state, job.cause) == (State.FAILED, "user")
     assert "have different tokenizers" in str(job.failure)
+
+
+@pytest.mark.parametrize("nats", [math.nan, math.inf, 8000.0])
+def test_a_loss_that_is_no_number_is_no_measurement(nats: float):
+    check_measured([ExampleLoss(30.0, 10)], "the base model")
+    with pytest.raises(Permanent, match="the loss of the tuned model is .* nats per token") as refused:
+        check_measured([ExampleLoss(30.0, 10), ExampleLoss(nats, 1)], "the tuned model")
+    assert refused.value.cause == Cause.DATA
+
+
+def test_a_tokenizer_without_a_pad_token_answers_too(tmp_path: Path):
+    folder = make_tiny_model(tmp_path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    asked = [row("the yard runs", "x"), row("on time", "y")]
+    expected = generate(model, tokenizer, asked, 4)
+    tokenizer.pad_token = None
+    assert generate(model, tokenizer, asked, 4) == expected
+
+
+def test_nothing_is_measured_beyond_the_models_context(run_here: RunHere, tmp_path: Path):
+    base = make_tiny_model(tmp_path / "base")
+    config = json.loads((base / "config.json").read_text())
+    (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 48}))
+    (tmp_path / "long.jsonl").write_text(json.dumps({"messages": example("the yard", TEXT * 3)}) + "\n")
+    spec = {"dataset": str(tmp_path / "long.jsonl"), "prompts": 0}
+    job = run_here("model.evaluate", base_model=str(base), model=str(base), **spec)
+    assert job.result is not None, job.failure
+    assert (job.result["max_length"], job.result["cut"]) == (48, 1)
+    assert job.result["tokens"] < 48

@@ -13,11 +13,11 @@ from safetensors.numpy import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from gpu_worker.adapter import WEIGHTS, check_fit, read_adapter
-from gpu_worker.base_model import fingerprint, weight_files
+from gpu_worker.base_model import INDEX, fingerprint, weight_files
 from gpu_worker.merge_check import check_merge
 from gpu_worker.merging import merge
 from queue_app.errors import Invalid, Permanent
-from queue_app.lifecycle import State
+from queue_app.lifecycle import Cause, State
 from tests.tiny_adapter import ALL_LINEAR, make_tiny_adapter
 from tests.tiny_model import LAYERS, make_tiny_model
 
@@ -152,6 +152,8 @@ def test_a_wrong_config_beside_right_weights_is_caught(tmp_path: Path):
         ({"lora_bias": True}, "lora_bias is set"),
         ({"init_lora_weights": "pissa"}, "init_lora_weights pissa changes the base weights"),
         ({"r": 8}, "with rank 8 these are no LoRA"),
+        ({"r": None}, "r is None, not a number"),
+        ({"lora_alpha": "x"}, "lora_alpha is x, not a number"),
     ],
 )
 def test_an_adapter_that_is_more_than_lora_is_refused(tmp_path: Path, settings: dict[str, Any], message: str):
@@ -225,6 +227,40 @@ def test_an_adapter_that_is_not_finite_is_refused_and_leaves_no_weights(tmp_path
     assert not (tmp_path / "merged" / "model.safetensors").exists()
 
 
+def with_nan(base: Path, name: str) -> Path:
+    weights = {key: array.copy() for key, array in load_file(base / "model.safetensors").items()}
+    weights[name].flat[3] = np.nan
+    save_file(weights, base / "model.safetensors", {"format": "pt"})
+    return base
+
+
+def test_an_untouched_tensor_that_is_not_finite_is_named(tmp_path: Path):
+    base = with_nan(make_tiny_model(tmp_path / "base"), "model.norm.weight")
+    adapter = make_tiny_adapter(tmp_path / "adapter", base)
+    merge(base, adapter, tmp_path / "merged", silent)
+    with pytest.raises(Permanent, match=f"model.norm.weight in {base}.* is not finite") as refused:
+        check_merge(base, adapter, tmp_path / "merged", TOLERANCE)
+    assert refused.value.cause == Cause.DATA
+
+
+def test_a_changed_tensor_that_is_not_finite_in_the_base_is_no_divergence(tmp_path: Path):
+    base = with_nan(make_tiny_model(tmp_path / "base"), "model.layers.1.mlp.down_proj.weight")
+    adapter = make_tiny_adapter(tmp_path / "adapter", base)
+    with pytest.raises(Permanent, match=r"layers.1.mlp.down_proj.weight .*: the base's own is not"):
+        merge(base, adapter, tmp_path / "merged", silent)
+
+
+def test_an_empty_shard_is_carried_over(tmp_path: Path):
+    base = make_tiny_model(tmp_path / "base", shards=2)
+    save_file({}, base / "model-empty.safetensors")
+    index = json.loads((base / INDEX).read_text())
+    index["weight_map"]["nothing"] = "model-empty.safetensors"
+    (base / INDEX).write_text(json.dumps(index))
+    merge(base, make_tiny_adapter(tmp_path / "adapter", base), tmp_path / "merged", silent)
+    empty = "model-empty.safetensors"
+    assert (tmp_path / "merged" / empty).read_bytes() == (base / empty).read_bytes()
+
+
 def test_the_job_merges_and_says_how_close_it_came(run_here: RunHere, tmp_path: Path):
     base = make_tiny_model(tmp_path / "base", dtype="bfloat16")
     adapter = make_tiny_adapter(tmp_path / "adapter", base)
@@ -244,6 +280,7 @@ def test_the_job_refuses_an_untrained_adapter_and_publishes_nothing(run_here: Ru
     job = run_here("adapter.merge", adapter=str(adapter), base_model=str(base))
     assert (job.state, job.cause) == (State.FAILED, "data")
     assert "it was not trained" in str(job.failure)
+    assert not (run_here.settings.home / "jobs" / job.id / "model").exists()
     assert not run_here.store.artifacts.ls()
 
 

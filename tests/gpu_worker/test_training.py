@@ -54,20 +54,20 @@ def _answer(number: int, words: int) -> str:
     return " ".join(ANSWER.split()[number % 5 : number % 5 + words])
 
 
+def write_rows(path: Path, count: int) -> Path:
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": f"line {n}"}],
+            "completion": [{"role": "assistant", "content": _answer(n, 2 + 3 * n)}],
+        }
+        for n in range(count)
+    ]
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
+
+
 def order(folder: Path, model: Path, **changes: Any) -> dict[str, object]:
-    rows = folder / "rows.jsonl"
-    rows.write_text(
-        "".join(
-            json.dumps(
-                {
-                    "prompt": [{"role": "user", "content": f"line {n}"}],
-                    "completion": [{"role": "assistant", "content": _answer(n, 12)}],
-                }
-            )
-            + "\n"
-            for n in range(24)
-        )
-    )
+    rows = write_rows(folder / "rows.jsonl", 7)  # four steps an epoch, the last of them short
     hyperparameters = {
         "max_steps": STEPS,
         "save_steps": 3,
@@ -81,7 +81,7 @@ def order(folder: Path, model: Path, **changes: Any) -> dict[str, object]:
         base_model="tiny",
         model_folder=model,
         rows=rows,
-        holdout_rows=None,
+        holdout_rows=write_rows(folder / "holdout.jsonl", 3),
         checkpoints=folder / "checkpoints",
         output=folder / "adapter",
         hyperparameters=TrainingConfig(**hyperparameters | changes),
@@ -136,11 +136,15 @@ def test_a_run_that_was_paused_and_killed_and_lost_a_checkpoint_has_the_losses_o
     assert resumed["checkpoints_passed_over"] == 1
     assert "passed over checkpoint-6: optimizer.pt has 16 bytes" in (folder / "logs" / "child.log").read_text()
     assert resumed["losses"] == undisturbed["losses"]
+    assert resumed["holdout_losses"] == undisturbed["holdout_losses"]
+    assert [look["step"] for look in resumed["holdout_losses"]] == [3, 6, 9, STEPS]
     assert len(resumed["losses"]) == resumed["steps"] == STEPS
 
     again = StandIn(folder)
-    assert train(folder, model, again)["losses"] == undisturbed["losses"]
+    known = train(folder, model, again)
+    assert known["losses"] == undisturbed["losses"]
     assert again.last("step") is None, "a run whose result was lost is not trained again"
+    assert known["tokens_per_second"] is None, "no step was done, so none was measured"
 
 
 @pytest.mark.timeout(300)
@@ -184,7 +188,7 @@ def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path, mod
 
 @pytest.mark.timeout(300)
 def test_what_cannot_be_trained_is_refused_with_what_to_change(tmp_path: Path, model: Path) -> None:
-    with pytest.raises(Permanent, match="none of the 24 examples can be trained on.*raise sequence_len"):
+    with pytest.raises(Permanent, match="none of the 7 training examples can be used.*raise sequence_len"):
         train(tmp_path / "run", model, sequence_len=8)
     with pytest.raises(Invalid, match='no layer is called "q_prok"; did you mean "q_proj"'):
         train(tmp_path / "run", model, target_modules=("q_prok",))
@@ -193,6 +197,13 @@ def test_what_cannot_be_trained_is_refused_with_what_to_change(tmp_path: Path, m
 def test_steps_and_epochs_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="max_steps and epochs are both given"):
         TrainingConfig(max_steps=1, epochs=1)
+
+
+@pytest.mark.parametrize("change", [{"seed": 2**32}, {"target_modules": ()}], ids=str)
+def test_what_no_run_can_have_is_refused_before_it_begins(change: dict[str, Any]) -> None:
+    TrainingConfig(seed=2**32 - 1, target_modules=("q_proj",))
+    with pytest.raises(ValueError, match=next(iter(change))):
+        TrainingConfig(**change)
 
 
 @needs_unsloth

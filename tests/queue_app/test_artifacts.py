@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import fsspec
 import pytest
+from sqlalchemy.exc import IntegrityError
 
-from queue_app.artifacts import ArtifactStore, Content
+from queue_app.artifacts import ArtifactStore, Content, _keep
 from queue_app.errors import Invalid, NotFound
 from queue_app.garbage import collect
 from queue_app.lifecycle import Event
 from queue_app.store import NewJob, Store
+from queue_app.store.artifact_index import _insert_once
+from queue_app.store.tables import lineage
 
 
 @pytest.fixture(params=["folder", "memory"])
@@ -76,10 +81,55 @@ def test_lineage_names_the_parents(artifacts: ArtifactStore, tmp_path: Path):
 
 def test_without_its_manifest_there_is_nothing(artifacts: ArtifactStore, tmp_path: Path):
     artifact_id = publish(artifacts, make(tmp_path / "a", one="1"))
-    artifacts.delete(artifact_id)
+    filesystem, root = fsspec.url_to_fs(artifacts.url)
+    filesystem.rm(f"{root}/{artifact_id[7:]}/manifest.json")
     assert not artifacts.has(artifact_id)
     with pytest.raises(NotFound, match="no longer in"):
         artifacts.fetch(artifact_id)
+
+
+def test_what_a_removal_left_half_way_does_not_stand_in_the_way(artifacts: ArtifactStore, tmp_path: Path):
+    artifact_id = publish(artifacts, make(tmp_path / "a", one="1"))
+    filesystem, root = fsspec.url_to_fs(artifacts.url)
+    filesystem.rm(f"{root}/{artifact_id[7:]}/manifest.json")
+    assert publish(artifacts, make(tmp_path / "b", one="1")) == artifact_id
+    assert (artifacts.fetch(artifact_id) / "one").read_text() == "1"
+    assert artifacts.strays(older_than_seconds=0) == []
+
+
+def test_many_publishers_and_readers_of_the_same_content_agree(artifacts: ArtifactStore, tmp_path: Path):
+    folders = [make(tmp_path / str(number), one="1", two="2") for number in range(8)]
+    parent = publish(artifacts, make(tmp_path / "parent", zero="0"))
+    with ThreadPoolExecutor(8) as threads:
+        ids = set(threads.map(lambda folder: publish(artifacts, folder, "twins", (parent,)), folders))
+        [artifact_id] = ids
+        paths = set(threads.map(lambda _: artifacts.fetch(artifact_id), range(8)))
+    [path] = paths
+    assert sorted(file.name for file in path.iterdir()) == ["one", "two"]
+    assert artifacts.index.parents(artifact_id) == [parent]
+    assert artifacts.strays(older_than_seconds=0) == []
+    assert list(artifacts.cache.glob(".incoming*")) == []
+
+
+def test_a_second_reader_takes_what_the_first_one_brought(store: Store, tmp_path: Path):
+    artifacts = ArtifactStore(f"memory://{tmp_path.name}", store.artifacts, tmp_path / "cache")
+    artifact_id = publish(artifacts, make(tmp_path / "a", one="1"))
+    kept = artifacts.fetch(artifact_id)
+    coming = make(tmp_path / "cache" / "coming", one="1")
+    _keep(coming, kept)
+    assert (kept / "one").read_text() == "1"
+
+
+def test_a_row_that_another_publisher_was_quicker_with_is_known(store: Store, tmp_path: Path):
+    artifacts = ArtifactStore(str(tmp_path / "artifacts"), store.artifacts, tmp_path / "cache")
+    parent, child = (publish(artifacts, make(tmp_path / name, one=name)) for name in "ab")
+    row = {"child_id": child, "parent_id": parent}
+    with store.database.writing() as connection:
+        assert [_insert_once(connection, lineage, row) for _ in range(2)] == [True, False]
+    unknown = {"child_id": child, "parent_id": "sha256:nothing"}
+    with pytest.raises(IntegrityError), store.database.writing() as connection:
+        _insert_once(connection, lineage, unknown)
+    assert artifacts.index.parents(child) == [parent]
 
 
 def test_the_manifest_lists_every_file(store: Store, tmp_path: Path):
@@ -103,12 +153,30 @@ def test_only_what_nothing_needs_is_garbage(store: Store, tmp_path: Path):
         make(home / "jobs" / job.id, checkpoint="c", logs__log="l")
         store.claim(worker="w", lease_seconds=60, job_id=job.id)
         store.record(job.id, event, actor="w")
-    garbage = collect(store, artifacts, home, delete=True)
+    gone = NewJob(kind="a.b", queue="cpu", spec={})
+    store.submit([gone], actor="user")
+    store.cancel(gone.id, actor="user")
+    make(home / "jobs" / gone.id, checkpoint="c")
+    assert [piece.what for piece in collect(store, artifacts, home, delete=False)] == ["workdir"], "strays are young"
+    garbage = collect(store, artifacts, home, delete=True, older_than_seconds=0)
     assert [piece.what for piece in garbage] == ["stray", "stray", "workdir"]
     assert artifacts.has(kept)
     assert (home / "jobs" / failed.id / "checkpoint").exists()
+    assert (home / "jobs" / gone.id / "checkpoint").exists(), "a cancelled job may be retried"
     assert [path.name for path in (home / "jobs" / done.id).iterdir()] == ["logs"]
-    assert collect(store, artifacts, home, delete=False) == []
+    assert collect(store, artifacts, home, delete=False, older_than_seconds=0) == []
+
+
+def test_a_stray_that_has_become_an_artifact_stays(artifacts: ArtifactStore, tmp_path: Path):
+    content = Content.of(make(tmp_path / "a", one="1"))
+    filesystem, root = fsspec.url_to_fs(artifacts.url)
+    filesystem.makedirs(f"{root}/{content.digest}")
+    filesystem.pipe_file(f"{root}/{content.digest}/half", b"h")
+    [stray] = artifacts.strays(older_than_seconds=0)
+    assert artifacts.strays(older_than_seconds=3600) == []
+    artifact_id = publish(artifacts, tmp_path / "a")
+    assert artifacts.remove_stray(stray) is False
+    assert artifacts.has(artifact_id)
 
 
 def test_while_a_job_runs_nothing_in_the_artifact_store_is_garbage(store: Store, tmp_path: Path):
@@ -116,4 +184,4 @@ def test_while_a_job_runs_nothing_in_the_artifact_store_is_garbage(store: Store,
     make(tmp_path / "artifacts" / ".incoming" / "x", half="h")
     store.submit([NewJob(kind="a.b", queue="cpu", spec={})], actor="user")
     store.claim(worker="w", lease_seconds=60, queue="cpu")
-    assert collect(store, artifacts, tmp_path / "home", delete=True) == []
+    assert collect(store, artifacts, tmp_path / "home", delete=True, older_than_seconds=0) == []

@@ -139,3 +139,18 @@ def test_no_message_shows_a_password(url: str) -> None:
     with pytest.raises(Transient, match=r":\*\*\*@127\.0\.0\.1:1/0") as caught:
         broker.ping(url)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://127.0.0.1:1/0?password=s3cret",
+        "redis://127.0.0.1:1/0?db=0&password=s3cret",
+        "redis+socket:///nowhere.sock?password=s3cret&virtual_host=0",
+        "redis://:a/s3cret?#b@127.0.0.1:1/0",
+    ],
+)
+def test_no_message_shows_a_password_of_the_query(url: str) -> None:
+    with pytest.raises((Transient, Permanent)) as caught:
+        broker.ping(url)
+    assert "s3cret" not in str(caught.value)

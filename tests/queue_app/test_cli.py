@@ -12,8 +12,9 @@ import pytest
 
 from queue_app.cli import context
 from queue_app.cli.application import run
+from queue_app.cli.recipes import show_outcome
 from queue_app.lifecycle import Cause, Event
-from queue_app.store import NewJob, Store
+from queue_app.store import Job, NewJob, Store
 from settings import get_settings
 from tests.yard import ROOT
 
@@ -181,3 +182,62 @@ def test_a_settings_mistake_is_a_message(tmp_path: Path):
     )
     assert (done.returncode, "Traceback" in done.stderr) == (3, False)
     assert "queue.lease_secnds" in done.stderr
+
+
+def test_waiting_in_vain_still_tells_how_the_jobs_stand(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard)
+    assert run(["jobs", "wait", job_id, "--timeout", "0.1s", "--json"]) == 124
+    assert [row["state"] for row in json.loads(capsys.readouterr().out)] == ["queued"]
+
+
+def test_watching_and_logs_speak_to_machines_in_lines(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard, Event.SUCCEEDED, result={})
+    assert run(["jobs", "watch", job_id, "--json"]) == 0
+    assert [json.loads(line)["state"] for line in capsys.readouterr().out.splitlines()] == ["succeeded"]
+    folder = context.settings().home / "jobs" / job_id / "logs"
+    folder.mkdir(parents=True)
+    (folder / "job.log").write_text("one\ntwo\n")
+    for tail in ([], ["--tail", "2"]):
+        assert run(["jobs", "logs", job_id, "--json", *tail]) == 0
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        assert lines == [{"source": "job", "line": "one"}, {"source": "job", "line": "two"}]
+
+
+@pytest.mark.parametrize("arguments", [[], ["jobs"], ["jobs", "submit"]])
+def test_a_command_without_its_verb_shows_help_and_no_empty_error(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+):
+    assert run(arguments) == 3
+    said = capsys.readouterr()
+    assert "Usage" in said.out
+    assert "error" not in said.err
+
+
+def test_a_priority_beyond_reason_is_refused(capsys: pytest.CaptureFixture[str]):
+    assert run(["jobs", "submit", "model.pull", "model=x", "--priority", "99999999999999999999"]) == 3
+    assert "--priority" in capsys.readouterr().err
+
+
+def ended(store: Store, kind: str, step: str, result: dict[str, Any]) -> Job:
+    new = NewJob(kind=kind, queue="cpu", spec={}, step=step)
+    store.submit([new], actor="user:test")
+    store.claim(worker="w", lease_seconds=60, job_id=new.id)
+    return store.record(new.id, Event.SUCCEEDED, actor="w", result=result)
+
+
+def test_an_outcome_shows_every_step_of_a_matrix_and_hosted_models_by_name(
+    yard: Store, capsys: pytest.CaptureFixture[str]
+):
+    training = {"device": "cpu", "engine": "trl", "steps": 3}
+    hosted = {"model": "ft:small:x", "provider": "sandbox", "remote_job": "j1", "examples": 4, "steps": None}
+    show_outcome(
+        [
+            ended(yard, "adapter.train", "train-8", training | {"tokens_per_second": 12.4}),
+            ended(yard, "adapter.train", "train-16", training | {"tokens_per_second": None}),
+            ended(yard, "finetune.hosted", "tune", hosted),
+        ]
+    )
+    shown = capsys.readouterr().out
+    assert "ft:small:x at sandbox" in shown
+    assert "12 tokens/s on cpu by trl   [train-8]" in shown
+    assert "speed not measured on cpu by trl   [train-16]" in shown

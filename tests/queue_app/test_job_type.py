@@ -179,7 +179,7 @@ def test_an_unknown_key_of_a_spec_is_refused() -> None:
         ("s3://bucket/key", "s3://bucket/key", "s3://bucket/key"),
         ("sha256:12", "sha256:12", "sha256:12"),
         ("$base.model", "$base.model", "$base.model"),
-        ("/dev/null", "/dev/null", "/dev/null"),
+        ("/", "/", "/"),
     ],
 )
 def test_paths_of_the_user_become_absolute_and_everything_else_stays(

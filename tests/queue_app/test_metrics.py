@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import socket
+import threading
+
+import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from queue_app.errors import Invalid
 from queue_app.lifecycle import Event, Reason
-from queue_app.metrics import StoreCollector
+from queue_app.metrics import StoreCollector, serve_metrics
 from queue_app.store import Database, NewJob, Store
 
 
@@ -43,6 +48,13 @@ def test_expired_leases_and_stale_messages_are_counted(store: Store):
     figures = scrape(store)
     assert figures[("tuneyard_expired_leases_total", frozenset())] == 1
     assert figures[("tuneyard_stale_messages_total", frozenset())] == 1
+
+
+def test_a_taken_port_is_named_with_its_setting(store: Store):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Invalid, match=f"port {port} .*TUNEYARD_MONITORS__METRICS_PORT"):
+            serve_metrics(store, port=port, stopping=threading.Event())
 
 
 def test_a_store_that_does_not_answer_is_a_figure_too(tmp_path: object):

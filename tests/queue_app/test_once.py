@@ -256,3 +256,46 @@ def test_one_that_comes_too_late_waits_to_see_which_one_counts(run_here: RunHere
     second_thread.join(10)
     assert store.read.job(job_id).result == {"remote": "remote-2"}
     assert provider.taken_back == ["remote-1"]
+
+
+def test_what_is_held_at_a_provider_is_not_given_up_for_an_outage(run_here: RunHere):
+    provider, answers = Provider(), [Transient("unreachable", retry_after=0.01)] * 6
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        remote = attempt.once("start", provider.create, find=provider.find, undo=provider.taken_back.append)
+        if answers:
+            raise answers.pop()
+        return Bought(remote=remote)
+
+    done = run_here.declaring(job("thing.buy", queues=("api",))(buy))("thing.buy")
+    assert (done.state, done.failures, len(provider.created)) == (State.SUCCEEDED, 0, 1)
+
+
+def test_a_cancel_is_carried_out_however_long_the_provider_is_away(run_here: RunHere):
+    provider, outages = Provider(), [Transient("unreachable")] * 5
+
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        attempt.once("start", provider.create, find=provider.find, undo=provider.taken_back.append)
+        return PollAgain(60)
+
+    def cancel(spec: Order, attempt: Attempt) -> tuple[str, ...]:
+        if outages:
+            raise outages.pop()
+        provider.taken_back.append("remote-1")
+        return ("start",)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",), on_cancel=cancel)(buy))
+    job_id = here.submit("thing.buy")
+    here.runner.run(job_id=job_id)
+    here.store.cancel(job_id, actor="user")
+    assert here.finish(job_id).state == State.CANCELLED
+    assert provider.taken_back == ["remote-1"]
+
+
+def test_a_cancel_that_comes_while_the_body_ends_is_not_put_off(run_here: RunHere):
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        run_here.store.cancel(attempt.job_id, actor="user")
+        raise Transient("come back tomorrow", retry_after=45_000)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    assert here("thing.buy").state == State.CANCELLED

@@ -218,13 +218,15 @@ def test_a_body_that_reports_learns_what_was_asked(run_here: RunHere, request_: 
             attempt.report(phase="counting")
             reporting.set()
 
-    here = run_here.declaring(declare(body, pausable=True, on_cancel=take_back))
+    cancelling = request_ == Request.CANCEL
+    options = {"on_cancel": take_back} if cancelling else {"pausable": True}
+    here = run_here.declaring(declare(body, **options))
     job_id = here.submit("number.double")
     thread = run_until_reporting(here, job_id, reporting)
-    (run_here.store.cancel if request_ == Request.CANCEL else run_here.store.pause)(job_id, actor="user")
+    (run_here.store.cancel if cancelling else run_here.store.pause)(job_id, actor="user")
     thread.join(10)
     assert run_here.store.read.job(job_id).state == state
-    assert taken_back == ([1] if request_ == Request.CANCEL else [])
+    assert taken_back == ([1] if cancelling else [])
 
 
 def test_a_worker_that_shuts_down_hands_its_job_back(run_here: RunHere):

@@ -106,3 +106,12 @@ def test_a_waiting_job_past_its_deadline_becomes_due(store: Store, settings: Set
     store.record(new.id, Event.POLL_SCHEDULED, actor="w", fence=1, reason=Reason.REMOTE, due_at=later)
     sweeper(store, settings, bell).sweep()
     assert store.claim(worker="w", lease_seconds=60, queue="api") is not None
+
+
+def test_a_broker_that_is_away_keeps_no_lease_from_expiring(store: Store, settings: Settings):
+    [job_id] = submit(store)
+    store.claim(worker="w", lease_seconds=-1, queue="cpu")
+    nobody = Doorbell("redis+socket:///nowhere/broker.sock")
+    with pytest.raises(Transient):
+        sweeper(store, settings, nobody).sweep()
+    assert store.read.job(job_id).state == State.QUEUED

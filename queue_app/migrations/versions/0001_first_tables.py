@@ -84,7 +84,6 @@ def upgrade() -> None:
         ["lease_until"],
         unique=False,
         sqlite_where=sa.text("lease_until IS NOT NULL"),
-        postgresql_where=sa.text("lease_until IS NOT NULL"),
     )
     op.create_index("job_by_state", "job", ["state", "reason", "deadline_at"], unique=False)
     op.create_index("job_by_submission", "job", ["submitted_at"], unique=False)
@@ -94,7 +93,6 @@ def upgrade() -> None:
         ["queue", sa.literal_column("priority DESC"), "due_at", "id"],
         unique=False,
         sqlite_where=sa.text("due_at IS NOT NULL"),
-        postgresql_where=sa.text("due_at IS NOT NULL"),
     )
     op.create_table(
         "artifact",
