@@ -27,7 +27,7 @@ from tasks.prepare_dataset import PrepareDataset, PreparedDataset, prepare_datas
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
-        from queue_app.job_type import Attempt, PollAgain
+    from queue_app.job_type import Attempt, PollAgain
     from tests.conftest import RunHere
 
 STORY = "The yard is quiet at night. Trains stand in long rows. Nobody counts them! Only the clock goes on.\n\n" * 40
