@@ -79,7 +79,7 @@ class Runner:
         return True
 
     def _try(self, attempt: LiveAttempt) -> Verdict:
-        """Call the body. The one broad `except` of the house is here: whatever a body raises, its job gets an end."""
+        """Call the body. The `except` is broad on purpose: whatever a body raises, its job gets an end."""
         try:
             return self._perform(attempt)
         except StaleTransition:
