@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from queue_app.cli import context
@@ -43,16 +44,15 @@ def _watch_live(job_ids: Sequence[str]) -> list[Job]:
     from rich.live import Live
 
     with Live(console=console(), refresh_per_second=4, transient=False) as live:
-        started = time.monotonic()
         while True:
             found = _read(job_ids)
-            live.update(_picture(found, started))
+            live.update(_picture(found))
             if all(job.state in FINAL for job in found):
                 return found
             time.sleep(LOOK_SECONDS)
 
 
-def _picture(found: Sequence[Job], started: float) -> Table:
+def _picture(found: Sequence[Job]) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
@@ -65,7 +65,7 @@ def _picture(found: Sequence[Job], started: float) -> Table:
         share = 1.0 if job.state == "succeeded" else min(1.0, done)
         bar = ProgressBar(total=1.0, completed=share, width=12) if job.attempt else ""
         grid.add_row(job.id, job.step or job.kind, state_text(job), bar, progress_text(job), took(job))
-    word = _idle_word(found, started)
+    word = _idle_word(found)
     if word:
         grid.caption = word
     return grid
@@ -83,7 +83,7 @@ def _line(job: Job) -> str:
 def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Job]:
     """Tell of each change: a state, its reason, a request, or a tenth of the way."""
     told: dict[str, str] = {}
-    started, warned = time.monotonic(), False
+    warned = False
     while True:
         found = _read(job_ids)
         for job in found:
@@ -96,7 +96,7 @@ def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Jo
                 tell(job)
         if all(job.state in FINAL for job in found):
             return found
-        word = _idle_word(found, started)
+        word = _idle_word(found)
         if word and not warned:
             hint(word)
             warned = True
@@ -108,10 +108,11 @@ def _is_poll(before: str, line: str) -> bool:
     return "remote" in before and "running" in line
 
 
-def _idle_word(found: Sequence[Job], started: float) -> str:
-    if time.monotonic() - started < IDLE_SECONDS or any(job.state == "running" for job in found):
+def _idle_word(found: Sequence[Job]) -> str:
+    if any(job.state == "running" for job in found):
         return ""
-    idle = sorted({job.queue for job in found if job.state == "queued"})
+    since = datetime.now(UTC) - timedelta(seconds=IDLE_SECONDS)
+    idle = sorted({job.queue for job in found if job.state == "queued" and job.due_at and job.due_at < since})
     if not idle:
         return ""
     return f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"

@@ -185,7 +185,8 @@ def _tell(job: Job, common: Mapping[str, Any]) -> None:
         if common["here"]:
             next_commands(f"tuneyard jobs show {job.id}")
         else:
-            hint("no deadline; set one with --timeout" if job.timeout_seconds is None else "")
+            if job.timeout_seconds is None:
+                hint("no deadline; set one with --timeout")
             next_commands(*(f"tuneyard jobs {verb} {job.id}" for verb in ("logs -f", "wait", "cancel")))
     if common["here"] and job.state != "succeeded":
         raise typer.Exit(exit_code_of(job))

@@ -214,17 +214,19 @@ class Store:
 
 def _expire(connection: Connection, lost: tuple[str, int, int, str | None], max_failures: int, actor: str) -> Job:
     job_id, attempt, failures, worker = lost
-    count(connection, "expired_leases")
     if failures < max_failures:
         detail = {"worker": worker}
-        return move(
+        job = move(
             connection, job_id, Event.LEASE_EXPIRED, actor=actor, fence=attempt, detail=detail, failures=failures
         )
+        count(connection, "expired_leases")
+        return job
     failure = (
         f"its worker fell silent {failures} times, last {worker} in attempt {attempt}; look at `tuneyard jobs logs "
         f"{job_id}` and the system's log (out of memory?), then `tuneyard jobs retry {job_id}`"
     )
     changes: dict[str, Any] = {"failures": failures, "cause": Cause.LOST, "failure": failure}
     job = move(connection, job_id, Event.FAILED, actor=actor, fence=attempt, **changes)
+    count(connection, "expired_leases")
     follow(connection, job, Event.FAILED)
     return job
