@@ -22,7 +22,7 @@ class Talk:
 
     def __init__(self, folder: Path, max_new_tokens: int) -> None:
         os.environ["HF_HUB_OFFLINE"] = "1"  # a folder has all there is
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # see gpu_worker.child
         try:  # seconds: not before the folder is known to be good
             import transformers
 

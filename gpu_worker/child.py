@@ -282,10 +282,12 @@ def _environment(scratch: Path) -> dict[str, str]:
         if not name.startswith("TUNEYARD_") and not any(word in name.upper() for word in SECRET_WORDS)
     }
     path = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
-    # OpenMP threads that spin while they wait lose the core they spin on to whom they wait for. On two cores a training
-    # step took 0.65 s spinning and 1.1 s not; beside another busy process 7 s spinning and 1.2 to 1.7 s not.
+    # How long OpenMP threads that wait for one another spin before they sleep. Tokens/s of a QLoRA on two cores, alone
+    # and beside another busy process: no spinning 112 and 136, this short 172 and 106, three times as long 195 and 75,
+    # libgomp's default 189 and a tenth of it.
+    spin = {} if "OMP_WAIT_POLICY" in kept else {"GOMP_SPINCOUNT": "1000"}
     return (
-        {"OMP_WAIT_POLICY": "PASSIVE"}
+        spin
         | kept
         | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
         | {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torchinductor")}
