@@ -9,7 +9,7 @@ from pydantic import Field
 
 from gpu_worker.child import run_child
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
-from tasks.data.examples import read_examples, to_prompt_completion, write_examples
+from tasks.data.examples import write_prompts_and_completions
 
 
 class EvaluateModel(Spec):
@@ -53,7 +53,7 @@ def evaluate_model(spec: EvaluateModel, attempt: Attempt) -> Evaluation:
     started = time.monotonic()
     rows, folder = attempt.workdir / "rows.jsonl", attempt.workdir / "report"
     shutil.rmtree(folder, ignore_errors=True)
-    write_examples(rows, map(to_prompt_completion, read_examples(attempt.artifacts.resolve(spec.dataset))))
+    write_prompts_and_completions(rows, attempt.artifacts.resolve(spec.dataset))
     limits = spec.model_dump(include={"max_examples", "max_length", "batch_size", "prompts", "max_new_tokens"})
     order = {
         "base_model": str(attempt.artifacts.resolve(spec.base_model)),

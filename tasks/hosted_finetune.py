@@ -16,7 +16,7 @@ from api_worker.providers import account_of, open_provider
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, job
 from queue_app.lifecycle import Cause
-from tasks.data.examples import read_examples, to_chat
+from tasks.data.examples import read_examples, turns
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -126,7 +126,7 @@ def _upload(provider: Provider, attempt: Attempt, ref: str) -> dict[str, Any]:
     digest, count = hashlib.sha256(), 0
     with part.open("wb") as file:
         for example in read_examples(attempt.artifacts.resolve(ref)):
-            line = json.dumps(to_chat(example), ensure_ascii=False).encode() + b"\n"
+            line = json.dumps({"messages": turns(example)}, ensure_ascii=False).encode() + b"\n"
             digest.update(line)
             file.write(line)
             count += 1

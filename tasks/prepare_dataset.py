@@ -13,11 +13,11 @@ from pydantic import Field, field_validator, model_validator
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, InputPath, Result, Spec, job
 from queue_app.lifecycle import Cause
-from tasks.data.examples import DatasetWriter
 from tasks.data.preparing import Shape, examples_of, readable
 from tasks.data.sources import Document, Source, find_source
 from tasks.data.statistics import Tally, distribution, write_statistics
 from tasks.data.tokens import TokenCounter
+from tasks.data.writing import DatasetWriter
 
 if TYPE_CHECKING:
     from tasks.data.walking import BadFile
@@ -34,7 +34,6 @@ class PrepareDataset(Spec):
     base_model: ArtifactRef = Field(
         description="the model whose tokenizer counts: an artifact, a pulled model, a folder"
     )
-    format: Literal["chat", "instruct"] = Field("chat", description="messages, or instruction, input and output")
     min_tokens: int | None = Field(
         None,
         ge=1,
@@ -100,11 +99,11 @@ def prepare_dataset(spec: PrepareDataset, attempt: Attempt) -> PreparedDataset:
     folder = attempt.workdir / "dataset"
     shutil.rmtree(folder, ignore_errors=True)
     tally = Tally()
-    shape = Shape(spec.format, spec.least_tokens, spec.max_tokens, spec.tiny_tokens)
+    shape = Shape(spec.least_tokens, spec.max_tokens, spec.tiny_tokens)
     documents = readable(progress.follow(source.read(spec.encoding)), tally, skip_bad=spec.on_bad_file == "skip")
     with DatasetWriter(folder) as writer:
-        for example, origin in examples_of(documents, shape, count, tally):
-            writer.write(example, origin)
+        for example in examples_of(documents, shape, count, tally):
+            writer.write(example)
             progress.look()
     figures = _figures(tally, source)
     named = {name: getattr(tally, name) for name in ("repaired", "suspicious", "licences", "bad")}

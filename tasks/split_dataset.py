@@ -11,9 +11,10 @@ from pydantic import Field, field_validator
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
-from tasks.data.examples import DatasetWriter, read_with_origins
+from tasks.data.examples import read_examples
 from tasks.data.splitting import GroupBy, choose_cut, key_of, verify_apart
 from tasks.data.statistics import distribution, write_statistics
+from tasks.data.writing import DatasetWriter
 
 LOOK_EXAMPLES = 1000  # between two looks at whether to go on
 
@@ -55,17 +56,17 @@ class DividedDataset(Result):
 def split_dataset(spec: SplitDataset, attempt: Attempt) -> DividedDataset:
     """Divide a dataset into training and holdout by the content of its examples."""
     source = attempt.artifacts.resolve(spec.source)
-    cut = choose_cut(read_with_origins(source), spec.holdout, spec.seed, spec.group_by)
+    cut = choose_cut(read_examples(source), spec.holdout, spec.seed, spec.group_by)
     sides = train, holdout = attempt.workdir / "train", attempt.workdir / "holdout"
     sizes: dict[Path, list[int]] = {side: [] for side in sides}
     for side in sides:
         shutil.rmtree(side, ignore_errors=True)
     with DatasetWriter(train) as to_train, DatasetWriter(holdout) as to_holdout:
-        for number, (example, origin) in enumerate(read_with_origins(source)):
-            held = cut.holds_out(example, origin)
-            (to_holdout if held else to_train).write(example, origin)
-            if origin is not None:
-                sizes[holdout if held else train].append(origin.tokens)
+        for number, example in enumerate(read_examples(source)):
+            held = cut.holds_out(example)
+            (to_holdout if held else to_train).write(example)
+            if example.origin is not None:
+                sizes[holdout if held else train].append(example.origin.tokens)
             if number % LOOK_EXAMPLES == 0:
                 attempt.report(examples=number)
     counts = {train: to_train.count, holdout: to_holdout.count}
@@ -87,8 +88,7 @@ def split_dataset(spec: SplitDataset, attempt: Attempt) -> DividedDataset:
 def _refuse_empty(spec: SplitDataset, source: Path, train: int, holdout: int) -> None:
     if train and holdout:
         return
-    rows = read_with_origins(source)
-    if len({key_of(example, origin, spec.seed, spec.group_by) for example, origin in rows}) == 1:
+    if len({key_of(example, spec.seed, spec.group_by) for example in read_examples(source)}) == 1:
         raise Permanent(
             f"there is only 1 distinct {spec.group_by} in {train + holdout} examples, and equal ones stay together: "
             f"nothing can be held out; give more data{'' if spec.group_by == 'example' else ', or group_by=example'}",

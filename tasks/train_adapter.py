@@ -11,7 +11,7 @@ from gpu_worker.base_model import read_model
 from gpu_worker.child import run_child
 from gpu_worker.training_config import Engine, TrainingConfig, TrainingOrder
 from queue_app.job_type import ArtifactRef, Attempt, Result, job
-from tasks.data.examples import read_examples, to_prompt_completion, write_examples
+from tasks.data.examples import write_prompts_and_completions
 
 
 class TrainAdapter(TrainingConfig):
@@ -34,6 +34,7 @@ class TrainedAdapter(Result):
     examples: int = Field(description="examples trained on")
     truncated_examples: int = Field(description="longer than sequence_len: cut off there")
     dropped_examples: int = Field(description="prompt alone as long as sequence_len: left out")
+    unweighted_examples: int = Field(description="carry weights, which the trainer does not heed: each counts as 1")
     sequence_len: int = Field(description="tokens; the model's context where that is shorter than what was asked for")
     trained_tokens: int = Field(description="prompt and completion, without padding, over all epochs")
     tokens_per_second: float | None = Field(
@@ -51,7 +52,8 @@ class TrainedAdapter(Result):
 @job("adapter.train", queues=("gpu",), pausable=True)
 def train_adapter(spec: TrainAdapter, attempt: Attempt) -> TrainedAdapter:
     """Train a LoRA or QLoRA adapter on a base model."""
-    order = _order(spec, attempt)
+    rows, weighted = _rows(spec.dataset, "train", attempt)
+    order = _order(spec, attempt, rows)
     made = run_child(attempt, "gpu_worker.training", order.model_dump(mode="json"))
     adapter = attempt.artifacts.publish(order.output, kind="adapter")
     losses, holdout = made["losses"], made["holdout_losses"]
@@ -61,12 +63,13 @@ def train_adapter(spec: TrainAdapter, attempt: Attempt) -> TrainedAdapter:
         first_loss=losses[0],
         last_loss=losses[-1],
         holdout_loss=holdout[-1]["loss"] if holdout else None,
+        unweighted_examples=weighted,
         sequence_len=order.hyperparameters.sequence_len,
         **same,
     )
 
 
-def _order(spec: TrainAdapter, attempt: Attempt) -> TrainingOrder:
+def _order(spec: TrainAdapter, attempt: Attempt, rows: Path) -> TrainingOrder:
     engine = choose_engine(spec.engine or attempt.settings.training.engine)
     folder = attempt.artifacts.resolve(spec.base_model)
     context = read_model(folder).context_length or spec.sequence_len
@@ -75,16 +78,15 @@ def _order(spec: TrainAdapter, attempt: Attempt) -> TrainingOrder:
         engine=engine,
         base_model=Path(spec.base_model).name if Path(spec.base_model).is_absolute() else spec.base_model,
         model_folder=folder,
-        rows=_rows(spec.dataset, "train", attempt),
-        holdout_rows=None if spec.holdout is None else _rows(spec.holdout, "holdout", attempt),
+        rows=rows,
+        holdout_rows=None if spec.holdout is None else _rows(spec.holdout, "holdout", attempt)[0],
         checkpoints=attempt.workdir / "checkpoints",
         output=attempt.workdir / "adapter",
         hyperparameters=TrainingConfig(**hyperparameters | {"sequence_len": min(spec.sequence_len, context)}),
     )
 
 
-def _rows(ref: str, name: str, attempt: Attempt) -> Path:
-    """A dataset as the trainer reads it, in the job's own folder."""
+def _rows(ref: str, name: str, attempt: Attempt) -> tuple[Path, int]:
+    """A dataset as the trainer reads it, in the job's own folder, and how many of its examples carry weights."""
     path = attempt.workdir / f"{name}.jsonl"
-    write_examples(path, map(to_prompt_completion, read_examples(attempt.artifacts.resolve(ref))))
-    return path
+    return path, write_prompts_and_completions(path, attempt.artifacts.resolve(ref))

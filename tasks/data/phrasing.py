@@ -6,9 +6,9 @@ from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from tasks.data.chunking import GRAINS, parts, trim
+from tasks.data.record import Message, Record
 
 if TYPE_CHECKING:
-    from tasks.data.examples import Example
     from tasks.data.sources import Document
 
 CONTINUE = "Continue this passage."
@@ -16,17 +16,21 @@ PASSAGE_SHARE = 0.25  # of the piece that the request shows; the answer is the r
 LEAST_SHARE, MOST_SHARE = 0.1, 0.5
 
 
-def phrase(document: Document, text: str, number: int, of: int) -> Example | None:
-    """Piece `number` of a document as an instruct example; None if it is prose of a single word.
+def phrase(document: Document, text: str, number: int, of: int) -> Record | None:
+    """Piece `number` of a document as a request and its answer; None if it is prose of a single word.
 
     What explains a subject is the answer to a request to explain it; prose is a passage to be continued.
     """
     if document.subject is not None:
-        return {"instruction": request(document, number, of), "input": "", "output": trim(text)}
+        return _answered(request(document, number, of), trim(text))
     passage, rest = cut_passage(trim(text))
     if not rest:
         return None
-    return {"instruction": CONTINUE, "input": passage, "output": rest}
+    return _answered(f"{CONTINUE}\n\n{passage}", rest)
+
+
+def _answered(asked: str, answer: str) -> Record:
+    return Record([Message("user", asked), Message("assistant", answer)])
 
 
 def request(document: Document, number: int, of: int) -> str:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
 from tasks.data.chunking import Bounds, Count, Piece, cut
-from tasks.data.examples import Origin, to_chat
 from tasks.data.phrasing import phrase, request
+from tasks.data.record import Origin
 from tasks.data.walking import BadFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from tasks.data.examples import Example
+    from tasks.data.record import Record
     from tasks.data.sources import Document
     from tasks.data.statistics import Tally
 
@@ -26,7 +26,6 @@ MOST_NAMED = 20  # bad files that an error names
 class Shape:
     """What an example shall look like; sizes in tokens of request and answer, without the chat template's own."""
 
-    format: Literal["chat", "instruct"]
     min_tokens: int
     max_tokens: int
     tiny_tokens: int  # pieces below are dropped
@@ -37,7 +36,7 @@ class Draft:
     """A piece and the example made of it, or the reason why there is none."""
 
     piece: Piece
-    example: Example | None = None
+    example: Record | None = None
     tokens: int = 0
     dropped: str = ""
 
@@ -58,10 +57,8 @@ def readable(files: Iterable[Document | BadFile], tally: Tally, *, skip_bad: boo
         raise Permanent(_name_all(tally.bad), cause=Cause.DATA)
 
 
-def examples_of(
-    documents: Iterable[Document], shape: Shape, count: Count, tally: Tally
-) -> Iterator[tuple[Example, Origin]]:
-    """The examples of each document, in order. Blank documents are dropped and counted."""
+def examples_of(documents: Iterable[Document], shape: Shape, count: Count, tally: Tally) -> Iterator[Record]:
+    """The examples of each document, in order, each with its origin. Blank documents are dropped and counted."""
     for document in documents:
         tally.read(document)
         if not document.text.strip():
@@ -107,14 +104,14 @@ def _drafts(document: Document, bounds: Bounds, shape: Shape, count: Count) -> l
     return [Draft(d.piece, d.example, next(sizes), d.dropped) if d.example else d for d in drafts]
 
 
-def sizes_of(examples: list[Example], count: Count) -> list[int]:
-    """The tokens of each example's contents, as a chat."""
-    contents = [[message["content"] for message in to_chat(example)["messages"]] for example in examples]
+def sizes_of(examples: list[Record], count: Count) -> list[int]:
+    """The tokens of each example's contents."""
+    contents = [[message.content or "" for message in example.messages] for example in examples]
     counts = iter(count([content for each in contents for content in each]))
     return [sum(next(counts) for _ in each) for each in contents]
 
 
-def _kept(name: str, drafts: list[Draft], shape: Shape, tally: Tally) -> Iterator[tuple[Example, Origin]]:
+def _kept(name: str, drafts: list[Draft], shape: Shape, tally: Tally) -> Iterator[Record]:
     kept = sum(draft.example is not None for draft in drafts)
     number = 0
     for draft in drafts:
@@ -123,8 +120,8 @@ def _kept(name: str, drafts: list[Draft], shape: Shape, tally: Tally) -> Iterato
             continue
         number += 1
         tally.keep(draft.tokens, short=draft.tokens < shape.min_tokens)
-        example = to_chat(draft.example) if shape.format == "chat" else draft.example
-        yield example, Origin(document=name, piece=number, pieces=kept, tokens=draft.tokens)
+        draft.example.origin = Origin(document=name, piece=number, pieces=kept, tokens=draft.tokens)
+        yield draft.example
 
 
 def _name_all(bad: list[str]) -> str:

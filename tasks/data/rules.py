@@ -1,39 +1,25 @@
-"""What makes a row an example."""
+"""What makes a record an example that can be trained on here."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.data.record import Message, Record
 
 ROLES = ("system", "user", "assistant")
-INSTRUCT_KEYS = ("instruction", "input", "output")
 
 
-def problem_of(example: dict[str, Any]) -> str | None:
-    """What is wrong with a row, and in which field; None if it is an example."""
-    if "messages" in example:
-        return _unknown_key(example, ("messages",)) or _problem_of_chat(example["messages"])
-    if "instruction" in example or "output" in example:
-        return _unknown_key(example, INSTRUCT_KEYS) or _problem_of_instruct(example)
-    found = ", ".join(f'"{key}"' for key in example) or "nothing"
-    return f'the keys are {found}; an example has "messages", or "instruction" and "output" (and may have "input")'
-
-
-def _problem_of_instruct(example: dict[str, Any]) -> str | None:
-    for key in ("instruction", "output"):
-        if problem := _problem_of_text(example.get(key)):
-            return f"{key}: {problem}"
-    if example.get("input", "") != "" and (problem := _problem_of_text(example["input"])):
-        return f'input: {problem} (or "")'
-    return None
-
-
-def _problem_of_chat(messages: object) -> str | None:
-    if not isinstance(messages, list) or len(messages) < 2:
+def problem_of(record: Record) -> str | None:
+    """What keeps a record from being trained on, and in which field; None if nothing does."""
+    if record.rejected:
+        return "rejected: this is a preference; training here takes one answer an example"
+    if len(record.messages) < 2:
         return 'messages: must be a list of at least two messages, from "user" and from "assistant"'
-    for index, message in enumerate(messages):
+    for index, message in enumerate(record.messages):
         if problem := _problem_of_message(message):
-            return f"messages[{index}]{problem}"
-    roles = [message["role"] for message in messages]
+            return f"messages[{index}].{problem}"
+    roles = [message.role for message in record.messages]
     if roles[-1] != "assistant":
         return f'messages: the last one is from "{roles[-1]}"; a training example must end with "assistant"'
     if "user" not in roles:
@@ -41,38 +27,13 @@ def _problem_of_chat(messages: object) -> str | None:
     return None
 
 
-def _problem_of_message(message: object) -> str | None:
-    if not isinstance(message, dict):
-        return f": must be an object with role and content, found {_describe(message)}"
-    if problem := _unknown_key(message, ("role", "content")):
-        return f": {problem}"
-    if message.get("role") not in ROLES:
-        return f".role: must be one of {', '.join(ROLES)}, found {_describe(message.get('role'))}"
-    if problem := _problem_of_text(message.get("content")):
-        return f".content: {problem}"
+def _problem_of_message(message: Message) -> str | None:
+    if message.role not in ROLES:
+        return f'role: must be one of {", ".join(ROLES)}, found "{message.role}"'
+    if message.tool_calls:
+        return "tool_calls: training here takes text alone; leave the example out, or send it to a provider"
+    if message.content is None:
+        return "content: must be a text that is not blank, found nothing"
+    if not message.content.strip():
+        return "content: must be a text that is not blank, found a blank text"
     return None
-
-
-def _problem_of_text(value: object) -> str | None:
-    if not isinstance(value, str) or not value.strip():
-        return f"must be a text that is not blank, found {_describe(value)}"
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        return f"character {error.start + 1} is half of a surrogate pair; remove it"
-    return None
-
-
-def _unknown_key(found: dict[str, Any], known: tuple[str, ...]) -> str | None:
-    for key in found:
-        if key not in known:
-            return f'unknown key "{key}"; remove it (known here: {", ".join(known)})'
-    return None
-
-
-def _describe(value: object) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, str):
-        return f'"{value[:40]}"' if value.strip() else "a blank text"
-    return type(value).__name__

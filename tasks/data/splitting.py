@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.examples import canonical, read_examples, to_chat
+from tasks.data.examples import read_examples
+from tasks.data.record import content_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from tasks.data.examples import Example, Origin
+    from tasks.data.record import Record
 
 GroupBy = Literal["example", "answer", "document"]
 SPAN = 2**64  # keys are below
@@ -29,8 +30,8 @@ class Cut:
     group_by: GroupBy
     threshold: int
 
-    def holds_out(self, example: Example, origin: Origin | None) -> bool:
-        return key_of(example, origin, self.seed, self.group_by) < self.threshold
+    def holds_out(self, example: Record) -> bool:
+        return key_of(example, self.seed, self.group_by) < self.threshold
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,7 @@ class Overlap:
     shared_answers: int  # held-out examples whose answer is also the answer to another request in training
 
 
-def choose_cut(
-    rows: Iterable[tuple[Example, Origin | None]], holdout: float, seed: int, group_by: GroupBy = "example"
-) -> Cut:
+def choose_cut(rows: Iterable[Record], holdout: float, seed: int, group_by: GroupBy = "example") -> Cut:
     """Where to cut for a share (below 1) or a number of examples to hold out.
 
     A share needs no look at the rows, and adding rows moves none that were there. A number is reached with the smallest
@@ -53,7 +52,7 @@ def choose_cut(
     if holdout < 1:
         return Cut(seed, group_by, int(holdout * SPAN))
     held = 0
-    sizes = Counter(key_of(example, origin, seed, group_by) for example, origin in rows)
+    sizes = Counter(key_of(example, seed, group_by) for example in rows)
     for key in sorted(sizes):
         held += sizes[key]
         if held >= holdout:
@@ -63,22 +62,23 @@ def choose_cut(
     )
 
 
-def key_of(example: Example, origin: Origin | None, seed: int, group_by: GroupBy) -> int:
+def key_of(example: Record, seed: int, group_by: GroupBy) -> int:
     """A number below `SPAN` that depends on the seed and what is grouped by, and on nothing else."""
     if group_by == "example":
-        content = canonical(example)
+        content = content_hash(example).encode()
     elif group_by == "answer":
         content = answer_of(example)
-    elif origin is not None:
-        content = origin.document.encode()
+    elif example.origin is not None:
+        content = example.origin.document.encode()
     else:
-        raise Permanent("this dataset does not tell its documents (no origins.jsonl); split it with group_by=example")
+        raise Permanent(
+            "this dataset does not tell its documents (an example has no origin); split it with group_by=example"
+        )
     return int.from_bytes(hashlib.sha256(f"{seed}:".encode() + content).digest()[:8])
 
 
-def answer_of(example: Example) -> bytes:
-    answer: str = to_chat(example)["messages"][-1]["content"]
-    return answer.encode()
+def answer_of(example: Record) -> bytes:
+    return (example.messages[-1].content or "").encode()
 
 
 def verify_apart(train: Path, holdout: Path) -> Overlap:
@@ -102,12 +102,12 @@ def verify_apart(train: Path, holdout: Path) -> Overlap:
 class _Side:
     """Digests of what one side holds."""
 
-    def __init__(self, examples: Iterator[Example]) -> None:
-        self.contents: set[bytes] = set()
+    def __init__(self, examples: Iterator[Record]) -> None:
+        self.contents: set[str] = set()
         self.answers: Counter[bytes] = Counter()
         self.duplicates = 0
         for example in examples:
-            content = _digest(canonical(example))
+            content = content_hash(example)
             self.duplicates += content in self.contents
             self.contents.add(content)
             self.answers[_digest(answer_of(example))] += 1

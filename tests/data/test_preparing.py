@@ -17,17 +17,19 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from queue_app.lifecycle import Cause, State
-from tasks.data.examples import DatasetWriter, read_examples, read_with_origins, to_chat
+from tasks.data.examples import read_examples
 from tasks.data.phrasing import cut_passage
 from tasks.data.preparing import Shape, examples_of, readable, sizes_of
 from tasks.data.sources import Document, find_source
 from tasks.data.statistics import Tally, distribution, histogram, write_statistics
 from tasks.data.tokens import TokenCounter
+from tasks.data.writing import DatasetWriter
 from tasks.prepare_dataset import PrepareDataset, PreparedDataset, prepare_dataset
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
     from queue_app.job_type import Attempt, PollAgain
+    from tasks.data.record import Record
     from tests.conftest import RunHere
 
 STORY = "The yard is quiet at night. Trains stand in long rows. Nobody counts them! Only the clock goes on.\n\n" * 40
@@ -51,8 +53,13 @@ def words(texts: Sequence[str]) -> list[int]:
     return [len(text.split()) for text in texts]
 
 
-def contents(example: dict[str, Any]) -> list[str]:
-    return [message["content"] for message in to_chat(example)["messages"]]
+def contents(example: Record) -> list[str]:
+    return [message.content or "" for message in example.messages]
+
+
+def passage_and_rest(example: Record) -> str:
+    asked, answer = contents(example)
+    return asked.removeprefix("Continue this passage.\n\n") + answer
 
 
 @given(
@@ -61,9 +68,9 @@ def contents(example: dict[str, Any]) -> list[str]:
 )
 def test_nothing_of_a_text_is_lost_but_what_is_counted_as_dropped(text: str, most: int):
     tally = Tally()
-    shape = Shape("instruct", most // 3, most, 2)
-    examples = [example for example, _ in examples_of([Document("a", text)], shape, words, tally)]
-    kept = "".join(example["input"] + example["output"] for example in examples)
+    shape = Shape(most // 3, most, 2)
+    examples = list(examples_of([Document("a", text)], shape, words, tally))
+    kept = "".join(map(passage_and_rest, examples))
     everything = "".join(text.split())
     left = "".join(kept.split())
     signs = iter(everything)
@@ -85,14 +92,12 @@ def test_a_passage_ends_with_a_sentence_near_the_first_quarter():
     assert (passage, rest[:6]) == ("The yard is quiet at night.", "Trains")
 
 
-@pytest.mark.parametrize("layout", ["chat", "instruct"])
-def test_topics_become_requests_and_answers_within_bounds(run_here: RunHere, model: str, layout: str):
-    done = run_here("dataset.prepare", source="builtin:python-topics", base_model=model, format=layout, max_tokens=1000)
+def test_topics_become_requests_and_answers_within_bounds(run_here: RunHere, model: str):
+    done = run_here("dataset.prepare", source="builtin:python-topics", base_model=model, max_tokens=1000)
     assert done.state == State.SUCCEEDED, done.failure
     result = done.result or {}
     folder = run_here.artifact(result["dataset"])
     examples = list(read_examples(folder))
-    assert (set(examples[0]) == {"messages"}) == (layout == "chat")
     sizes = sizes_of(examples, TokenCounter.of_model(Path(model)))
     assert {name: result[name] for name in distribution(sizes)} == distribution(sizes)
     assert max(sizes) <= 1000
@@ -104,20 +109,20 @@ def test_topics_become_requests_and_answers_within_bounds(run_here: RunHere, mod
 def test_pieces_of_a_topic_are_numbered_and_told_apart_by_their_origin(run_here: RunHere, model: str):
     done = run_here("dataset.prepare", source="builtin:python-topics", base_model=model, max_tokens=1000)
     assert done.result is not None
-    rows = list(read_with_origins(run_here.artifact(done.result["dataset"])))
-    lambdas = [(contents(row)[0], origin) for row, origin in rows if origin and origin.document == "lambda"]
-    assert [request for request, _ in lambdas] == ['Explain the Python topic "lambda" (Lambdas).']
-    trying = [contents(row)[0] for row, origin in rows if origin and origin.document == "try"]
+    rows = list(read_examples(run_here.artifact(done.result["dataset"])))
+    lambdas = [contents(row)[0] for row in rows if row.origin and row.origin.document == "lambda"]
+    assert lambdas == ['Explain the Python topic "lambda" (Lambdas).']
+    trying = [contents(row)[0] for row in rows if row.origin and row.origin.document == "try"]
     assert len(trying) > 2
     assert all(f", part {number} of {len(trying)}." in request for number, request in enumerate(trying, 1))
 
 
 def test_prose_becomes_passages_to_continue(run_here: RunHere, model: str, folder: Path):
-    done = run_here("dataset.prepare", source=str(folder), base_model=model, format="instruct", max_tokens=300)
+    done = run_here("dataset.prepare", source=str(folder), base_model=model, max_tokens=300)
     assert done.result is not None
     examples = list(read_examples(run_here.artifact(done.result["dataset"])))
-    assert {example["instruction"] for example in examples} == {"Continue this passage."}
-    assert "".join("".join(e["input"] + e["output"] for e in examples).split()) == "".join(STORY.split())
+    assert all(contents(example)[0].startswith("Continue this passage.\n\n") for example in examples)
+    assert "".join("".join(map(passage_and_rest, examples)).split()) == "".join(STORY.split())
     assert done.result["min_tokens"] >= 105
     assert done.result["short"] == 0
 
@@ -267,10 +272,10 @@ def test_names_that_are_not_utf8_are_written_with_a_mark_in_their_place(tmp_path
     tally = Tally()
     documents = readable(find_source(str(tmp_path / "texts")).read(), tally, skip_bad=True)
     with DatasetWriter(tmp_path / "dataset") as writer:
-        for example, origin in examples_of(documents, Shape("chat", 20, 80, 2), words, tally):
-            writer.write(example, origin)
+        for example in examples_of(documents, Shape(20, 80, 2), words, tally):
+            writer.write(example)
     write_statistics(tmp_path / "dataset", {"bad": tally.bad}, tally.sizes)
-    origins = {origin.document for _, origin in read_with_origins(tmp_path / "dataset") if origin}
+    origins = {example.origin.document for example in read_examples(tmp_path / "dataset") if example.origin}
     assert origins == {"caf\ufffd.txt"}
     assert "photo\ufffd.png: " in (tmp_path / "dataset" / "statistics.json").read_text()
 

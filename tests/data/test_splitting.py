@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,34 +13,34 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from queue_app.lifecycle import Cause, State
-from tasks.data.examples import (
-    DatasetWriter,
-    Example,
-    Origin,
-    canonical,
-    read_examples,
-    read_with_origins,
-    to_chat,
-    write_examples,
-)
+from tasks.data.examples import read_examples
+from tasks.data.record import Message, Origin, Record, content_hash
 from tasks.data.splitting import choose_cut
+from tasks.data.writing import DatasetWriter, JsonlWriter
 from tasks.split_dataset import SplitDataset
 
 if TYPE_CHECKING:
     from tests.conftest import RunHere
 
 
-def row(number: int, answer: str | None = None) -> Example:
-    return {"instruction": f"Where is train {number}?", "input": "", "output": answer or f"On track {number}."}
+def row(number: int, answer: str | None = None, origin: Origin | None = None) -> Record:
+    asked, told = f"Where is train {number}?", answer or f"On track {number}."
+    return Record([Message("user", asked), Message("assistant", told)], origin=origin)
+
+
+def write_rows(path: Path, rows: Sequence[object]) -> None:
+    with JsonlWriter(path) as writer:
+        for each in rows:
+            writer.write(each)
 
 
 ROWS = [row(number) for number in range(200)]
 NUMBERS = st.lists(st.integers(0, 10_000), unique=True, min_size=2, max_size=60)
 
 
-def sides(rows: list[Example], holdout: float, seed: int = 0) -> tuple[list[Example], list[Example]]:
-    cut = choose_cut(((row, None) for row in rows), holdout, seed)
-    held = [row for row in rows if cut.holds_out(row, None)]
+def sides(rows: list[Record], holdout: float, seed: int = 0) -> tuple[list[Record], list[Record]]:
+    cut = choose_cut(rows, holdout, seed)
+    held = [row for row in rows if cut.holds_out(row)]
     return [row for row in rows if row not in held], held
 
 
@@ -47,8 +48,8 @@ def sides(rows: list[Example], holdout: float, seed: int = 0) -> tuple[list[Exam
 def dataset(tmp_path: Path) -> Path:
     """200 examples out of 20 documents."""
     with DatasetWriter(tmp_path / "dataset") as writer:
-        for number, example in enumerate(ROWS):
-            writer.write(example, Origin(f"{number // 10}.txt", number % 10 + 1, 10, 20))
+        for number in range(200):
+            writer.write(row(number, origin=Origin(f"{number // 10}.txt", number % 10 + 1, 10, 20)))
     return tmp_path / "dataset"
 
 
@@ -83,13 +84,14 @@ def test_a_share_is_about_reached_and_another_seed_holds_out_others():
     _, held = sides(rows, 0.1)
     assert 420 < len(held) < 580
     _, others = sides(rows, 0.1, seed=1)
-    assert canonical(held[0]) not in map(canonical, others[:1])
+    assert held[0] != others[0]
     assert len([example for example in others if example in held]) < len(others) / 2
 
 
-def test_the_same_example_in_the_other_format_comes_to_the_same_side():
+def test_weights_agents_and_metadata_move_no_example():
     cut = choose_cut([], 0.5, 0)
-    assert [cut.holds_out(row, None) for row in ROWS] == [cut.holds_out(to_chat(row), None) for row in ROWS]
+    marked = [Record(each.messages, weight=0.5, target_agent="porter", metadata={"page": 3}) for each in ROWS]
+    assert [cut.holds_out(each) for each in ROWS] == [cut.holds_out(each) for each in marked]
 
 
 def test_a_split_publishes_two_sides_that_are_the_whole_and_share_nothing(run_here: RunHere, dataset: Path):
@@ -97,8 +99,8 @@ def test_a_split_publishes_two_sides_that_are_the_whole_and_share_nothing(run_he
     assert done.state == State.SUCCEEDED, done.failure
     result = done.result or {}
     train, held = (list(read_examples(run_here.artifact(result[side]))) for side in ("train", "holdout"))
-    assert sorted(map(canonical, train + held)) == sorted(map(canonical, ROWS))
-    assert not set(map(canonical, train)) & set(map(canonical, held))
+    assert sorted(map(content_hash, train + held)) == sorted(map(content_hash, ROWS))
+    assert not set(map(content_hash, train)) & set(map(content_hash, held))
     assert (result["train_examples"], result["holdout_examples"]) == (len(train), len(held))
     statistics = json.loads((run_here.artifact(result["holdout"]) / "statistics.json").read_text())
     assert (statistics["examples"], statistics["tokens"]) == (len(held), 20 * len(held))
@@ -108,7 +110,7 @@ def test_pieces_of_one_document_stay_together_and_keep_their_origin(run_here: Ru
     done = run_here("dataset.split", source=str(dataset), group_by="document", holdout=0.3)
     assert done.result is not None
     origins = [
-        [origin.document for _, origin in read_with_origins(run_here.artifact(done.result[side])) if origin]
+        [row.origin.document for row in read_examples(run_here.artifact(done.result[side])) if row.origin]
         for side in ("train", "holdout")
     ]
     assert not set(origins[0]) & set(origins[1])
@@ -116,14 +118,14 @@ def test_pieces_of_one_document_stay_together_and_keep_their_origin(run_here: Ru
 
 
 def test_repeated_examples_come_to_one_side_and_are_counted(run_here: RunHere, tmp_path: Path):
-    write_examples(tmp_path / "rows.jsonl", [*ROWS, *ROWS[:50]])
+    write_rows(tmp_path / "rows.jsonl", [*ROWS, *ROWS[:50]])
     done = run_here("dataset.split", source=str(tmp_path / "rows.jsonl"), holdout=0.5)
     assert done.result is not None
     assert (done.result["duplicates"], done.result["examples"]) == (50, 250)
 
 
 def test_answers_on_both_sides_are_counted_and_can_be_kept_together(run_here: RunHere, tmp_path: Path):
-    write_examples(tmp_path / "rows.jsonl", [row(number, f"Track {number % 20}.") for number in range(200)])
+    write_rows(tmp_path / "rows.jsonl", [row(number, f"Track {number % 20}.") for number in range(200)])
     mixed = run_here("dataset.split", source=str(tmp_path / "rows.jsonl"), holdout=0.3)
     apart = run_here("dataset.split", source=str(tmp_path / "rows.jsonl"), holdout=0.3, group_by="answer")
     assert (mixed.result or {})["shared_answers"] > 0
@@ -146,16 +148,16 @@ def test_answers_on_both_sides_are_counted_and_can_be_kept_together(run_here: Ru
         (
             ROWS,
             {"group_by": "document"},
-            "does not tell its documents (no origins.jsonl); split it with group_by=example",
+            "does not tell its documents (an example has no origin); split it with group_by=example",
         ),
         ([], {}, "holds no example"),
-        ([{"text": "x"}], {}, 'rows.jsonl line 1: the keys are "text"'),
+        ([{"nonsense": "x"}], {}, 'rows.jsonl line 1: no format has rows with these keys: "nonsense"'),
     ],
 )
 def test_a_split_that_cannot_be_made_says_what_to_do(
-    run_here: RunHere, tmp_path: Path, rows: list[Example], spec: dict[str, Any], problem: str
+    run_here: RunHere, tmp_path: Path, rows: list[Any], spec: dict[str, Any], problem: str
 ):
-    write_examples(tmp_path / "rows.jsonl", rows)
+    write_rows(tmp_path / "rows.jsonl", rows)
     done = run_here("dataset.split", source=str(tmp_path / "rows.jsonl"), **spec)
     assert done.state == State.FAILED
     assert done.cause in {Cause.DATA, Cause.USER}
@@ -165,7 +167,7 @@ def test_a_split_that_cannot_be_made_says_what_to_do(
 def test_one_example_in_two_documents_cannot_be_split_by_document(run_here: RunHere, tmp_path: Path):
     with DatasetWriter(tmp_path / "dataset") as writer:
         for number in range(40):
-            writer.write(row(0), Origin(f"{number}.txt", 1, 1, 20))
+            writer.write(row(0, origin=Origin(f"{number}.txt", 1, 1, 20)))
     done = run_here("dataset.split", source=str(tmp_path / "dataset"), group_by="document", holdout=0.5)
     assert "stand in two documents that came to different sides; split with group_by=example" in str(done.failure)
 

@@ -1,0 +1,38 @@
+"""Alpaca's rows: an instruction, perhaps with an input, and the output."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tasks.data.record import Message, Record, count_unheld
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+SUMMARY = "instruction, input and output"
+HELD = frozenset({"messages"})
+
+
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    instruction: str
+    output: str
+    input: str = ""
+
+
+def recognises(keys: frozenset[str]) -> bool:
+    return {"instruction", "output"} <= keys
+
+
+def to_record(row: Row) -> Record:
+    asked = "\n\n".join(part for part in (row.instruction, row.input) if part)
+    return Record([Message("user", asked), Message("assistant", row.output)])
+
+
+def from_record(record: Record, dropped: Counter[str]) -> Row:
+    if [message.role for message in record.messages] != ["user", "assistant"]:
+        raise ValueError("messages: an instruction and an output are one user's and one assistant's message")
+    count_unheld(record, HELD, dropped)
+    asked, answer = record.messages
+    return Row(asked.content or "", answer.content or "")

@@ -1,0 +1,98 @@
+"""The one shape an example has between all formats.
+
+On disk a record is a line of JSON: what OpenAI's chat format has, under the names it has there, and beside `messages`
+what no provider takes – weight, agents, category, difficulty, origin, metadata. A writer of another format drops what
+that one cannot hold, and counts it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+if TYPE_CHECKING:
+    from collections import Counter
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class Function(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What a tool call calls; `arguments` is JSON in a text, as the providers have it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One call of a tool by the assistant; `id` is what the tool's answer refers to."""
+
+    id: str
+    function: Function
+    type: str = "function"
+
+    def __post_init__(self) -> None:
+        if self.type != "function":
+            raise ValueError(f'type must be "function", found "{self.type}"')
+
+
+class Message(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One turn; `weight` is its share in the loss, by default 1 for the assistant's and 0 for all others."""
+
+    role: Role
+    content: str | None = None
+    name: str | None = None
+    weight: float | None = None
+    tool_calls: list[ToolCall] = []
+    tool_call_id: str | None = None
+    reasoning: str | None = None
+
+
+class Origin(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Where an example was cut from; `piece` counts from 1, `tokens` is by the base model's tokenizer."""
+
+    document: str
+    piece: int
+    pieces: int
+    tokens: int
+
+
+class Record(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """One example. `rejected` is the worse answer of a preference: it stands in the place of the last messages."""
+
+    messages: list[Message]
+    tools: list[dict[str, Any]] = []
+    rejected: list[Message] = []
+    parallel_tool_calls: bool | None = None
+    weight: float | None = None  # of the whole example in the loss; None counts as 1
+    source_agent: str | None = None
+    target_agent: str | None = None
+    category: str | None = None
+    difficulty: str | None = None
+    origin: Origin | None = None
+    metadata: dict[str, Any] = {}
+
+
+_ENCODER = msgspec.json.Encoder(order="deterministic")
+_DEFAULTS: tuple[Any, ...] = ([], [], None, None, None, None, None, None, None, {})  # of the fields after `messages`
+_CONTENT = tuple(name for name in Message.__struct_fields__ if name != "weight")
+
+
+def encode(record: Record) -> bytes:
+    """The record as one line of JSON, without its end."""
+    return msgspec.json.encode(record)
+
+
+def content_hash(record: Record) -> str:
+    """SHA-256 of what is learned: messages, tools and rejected answer, whatever the weights, agents and metadata."""
+    messages = [[getattr(message, name) for name in _CONTENT] for message in record.messages]
+    rejected = [[getattr(message, name) for name in _CONTENT] for message in record.rejected]
+    return hashlib.sha256(_ENCODER.encode([messages, record.tools, rejected])).hexdigest()
+
+
+def count_unheld(record: Record, held: frozenset[str], dropped: Counter[str]) -> None:
+    """Count, by field, what a record has and a format that holds only `held` cannot take."""
+    for name, default in zip(Record.__struct_fields__[1:], _DEFAULTS, strict=True):
+        if name not in held and getattr(record, name) != default:
+            dropped[name] += 1
