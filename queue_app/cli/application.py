@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer.exceptions import TyperException
 
-from queue_app.cli import jobs, kinds, models, recipes, yard
+from queue_app.cli import data, jobs, kinds, models, recipes, yard
 from queue_app.cli.output import complain
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
@@ -24,6 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(data.app, name="data")
 app.add_typer(models.app, name="models")
 kinds.register(app)
 recipes.register(app)

@@ -18,6 +18,7 @@ from queue_app.cli.output import (
     hint,
     next_commands,
     progress_text,
+    show_values,
     state_text,
     table,
     took,
@@ -94,11 +95,8 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
     for name, text in lines.items():
         if text:
             out.print(f"  {name:<10} {text}", soft_wrap=True)
-    for title, values in (("spec", job.spec), ("result", job.result or {})):
-        for name, value in values.items():
-            shown = f"{value:.4g}" if isinstance(value, float) else value
-            out.print(f"  {title:<10} {name} = {shown}", soft_wrap=True, markup=False)
-            title = ""  # noqa: PLW2901  (named once)
+    show_values("spec", job.spec)
+    show_values("result", job.result or {})
     next_commands(*_next(job))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pydantic import BaseModel
     from rich.console import Console
@@ -104,6 +104,15 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool =
     for row in filled:
         grid.add_row(*row)
     out.print(grid)
+
+
+def show_values(title: str, values: Mapping[str, Any]) -> None:
+    """Names and values, one a line, under a title."""
+    out = console()
+    for name, value in values.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else value
+        out.print(f"  {title:<10} {name} = {shown}", soft_wrap=True, markup=False)
+        title = ""
 
 
 def state_text(job: Job) -> str:

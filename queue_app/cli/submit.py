@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from queue_app.cli import context
 from queue_app.cli.kinds import default_text, fields
-from queue_app.cli.output import AsJson, Quiet, as_dict, hint, next_commands, write, write_json
+from queue_app.cli.output import AsJson, Quiet, as_dict, console, hint, next_commands, show_values, write, write_json
 from queue_app.errors import Invalid
 from queue_app.job_type import JobType, find_job_type, kinds, nearest
 from queue_app.store.new_job import NewJob
@@ -22,17 +22,22 @@ if TYPE_CHECKING:
 
     from queue_app.store import Job
 
+
+def option(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    """An option as a parameter of a command."""
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+
+
 # Options every job has, whatever its type.
-COMMON: dict[str, Any] = {
-    "queue": Annotated[str | None, typer.Option(help="Queue, if not the job type's first.")],
-    "priority": Annotated[int, typer.Option(min=-1000, max=1000, help="Higher goes first.")],
-    "timeout": Annotated[str | None, typer.Option(help="Deadline from the first start: 90s, 30m, 8h, 2d.")],
-    "reuse": Annotated[bool, typer.Option(help="Take an equal job's result instead of doing it again.")],
-    "here": Annotated[bool, typer.Option("--here", help="Run it in this process, without a worker.")],
-    "as_json": AsJson,
-    "quiet": Quiet,
-}
-DEFAULTS: dict[str, Any] = {"priority": 0, "reuse": True, "here": False, "as_json": False, "quiet": False}
+COMMON = (
+    option("queue", Annotated[str | None, typer.Option(help="Queue, if not the job type's first.")], None),
+    option("priority", Annotated[int, typer.Option(min=-1000, max=1000, help="Higher goes first.")], 0),
+    option("timeout", Annotated[str | None, typer.Option(help="Deadline from first start: 90s, 30m, 8h, 2d.")], None),
+    option("reuse", Annotated[bool, typer.Option(help="Take an equal job's result instead of doing it again.")], True),
+    option("here", Annotated[bool, typer.Option("--here", help="Run it in this process, without a worker.")], False),
+    option("as_json", AsJson, False),
+    option("quiet", Quiet, False),
+)
 
 
 class KindGroup(TyperGroup):
@@ -44,34 +49,41 @@ class KindGroup(TyperGroup):
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command that submits one kind."""
-        job_type = find_job_type(cmd_name)
-        app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
-        app.command(cmd_name, help=job_type.summary)(_command(job_type))
-        return typer.main.get_command(app)
+        return command_of(find_job_type(cmd_name), cmd_name, COMMON)
 
 
-def _command(job_type: JobType[Any, Any]) -> Callable[..., None]:
+def command_of(
+    job_type: JobType[Any, Any],
+    name: str,
+    common: Sequence[inspect.Parameter],
+    first: inspect.Parameter | None = None,
+) -> Any:
+    """The command `name` that submits a job type; `first` is a field given without its option's name."""
+    app = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+    app.command(name, help=job_type.summary)(_submitter(job_type, common, first))
+    return typer.main.get_command(app)
+
+
+def _submitter(
+    job_type: JobType[Any, Any], common: Sequence[inspect.Parameter], first: inspect.Parameter | None
+) -> Callable[..., None]:
     """A function whose signature is the spec, so that Typer makes the options of it."""
 
     def submit_kind(**given: Any) -> None:
-        common = {name: given.pop(name) for name in COMMON}
+        chosen = {each.name: given.pop(each.name) for each in common}
         pairs = _pairs(given.pop("pairs") or [])
         values = {name: value for name, value in given.items() if value is not None}
-        submit(job_type, {**values, **pairs}, common)
+        submit(job_type, {**values, **pairs}, chosen)
 
-    keyword = inspect.Parameter.KEYWORD_ONLY
     extra = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Fields, as in a recipe.")]
-    parameters = [inspect.Parameter("pairs", keyword, default=None, annotation=extra)]
+    parameters = [*([first] if first else []), option("pairs", extra, None)]
     for name, field in fields(job_type.spec):
+        if first is not None and name == first.name:
+            continue
         flag = f"--{name.replace('_', '-')}"
         text = f"{field.description or ''} [{default_text(field)}]"
-        parameters.append(
-            inspect.Parameter(
-                name, keyword, default=None, annotation=Annotated[str | None, typer.Option(flag, help=text)]
-            )
-        )
-    for name, annotation in COMMON.items():
-        parameters.append(inspect.Parameter(name, keyword, default=DEFAULTS.get(name), annotation=annotation))
+        parameters.append(option(name, Annotated[str | None, typer.Option(flag, help=text)], None))
+    parameters += common
     signature = inspect.Signature(parameters)
     submit_kind.__signature__ = signature  # type: ignore[attr-defined]
     submit_kind.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -183,6 +195,7 @@ def _tell(job: Job, common: Mapping[str, Any]) -> None:
     else:
         write(f"{job.id}  {job.kind}  {job.state}")
         if common["here"]:
+            _show_result(job)
             next_commands(f"tuneyard jobs show {job.id}")
         else:
             if job.timeout_seconds is None:
@@ -190,6 +203,18 @@ def _tell(job: Job, common: Mapping[str, Any]) -> None:
             next_commands(*(f"tuneyard jobs {verb} {job.id}" for verb in ("logs -f", "wait", "cancel")))
     if common["here"] and job.state != "succeeded":
         raise typer.Exit(exit_code_of(job))
+
+
+def _show_result(job: Job) -> None:
+    """A result's report where it has one to read, and its figures."""
+    result = job.result or {}
+    if "report" in result:
+        from rich.markdown import Markdown
+
+        folder = context.runner("cli").artifacts.fetch(result["report"])
+        if (folder / "report.md").is_file():
+            console().print(Markdown((folder / "report.md").read_text(encoding="utf-8")))
+    show_values("result", result)
 
 
 def exit_code_of(job: Job) -> int:

@@ -1,0 +1,182 @@
+"""`tuneyard data …`: the job types of data sets as commands that need no worker, and what is known of a data set."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from queue_app.cli import context
+from queue_app.cli.output import AsJson, Quiet, ago, as_dict, console, hint, next_commands, table, write, write_json
+from queue_app.cli.submit import COMMON, command_of, option
+from queue_app.errors import NotFound
+from queue_app.job_type import find_job_type, kinds
+
+if TYPE_CHECKING:
+    from rich.tree import Tree
+
+    from queue_app.store import Job
+    from queue_app.store.tables import Artifact
+
+NOUN = "dataset."
+HERE = Annotated[bool, typer.Option("--here/--enqueue", help="Run it in this process, or leave it to a worker.")]
+OPTIONS = (option("here", HERE, True), *(each for each in COMMON if each.name != "here"))
+SOURCE = Annotated[str, typer.Argument(metavar="SOURCE", help="A data set: a file, a folder, or an artifact.")]
+SHOWN_FIELDS = 8  # of a spec, in the tree
+
+
+class DataGroup(TyperGroup):
+    """The commands of this module, and one for every job type whose noun is `dataset`."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Their names."""
+        verbs = [kind.removeprefix(NOUN) for kind in kinds() if kind.startswith(NOUN)]
+        return sorted([*super().list_commands(ctx), *verbs])
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One of them."""
+        if found := super().get_command(ctx, cmd_name):
+            return found
+        if NOUN + cmd_name not in kinds():
+            return None
+        job_type = find_job_type(NOUN + cmd_name)
+        first = None
+        if "source" in job_type.spec.model_fields:
+            first = option("source", SOURCE, inspect.Parameter.empty)
+        return command_of(job_type, cmd_name, OPTIONS, first)
+
+
+app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=True, cls=DataGroup)
+
+
+@app.command("ls")
+def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
+    """List the data sets that jobs have made, newest first."""
+    found = context.store().artifacts.ls(("dataset",))
+    if quiet:
+        for artifact in found:
+            write(artifact.id)
+    elif as_json:
+        write_json([as_dict(artifact) for artifact in found])
+    elif not found:
+        hint("no data sets yet; `tuneyard data prepare FOLDER --base-model MODEL` makes one out of text")
+    else:
+        made = {artifact.id: _maker(artifact) for artifact in found}
+        rows = [
+            [
+                a.id[7:19],
+                _examples(a),
+                f"{a.size_bytes / 2**20:.1f} MiB",
+                getattr(made[a.id], "kind", "–"),
+                ago(a.created_at),
+            ]
+            for a in found
+        ]
+        table(["ID", "EXAMPLES", "SIZE", "MADE BY", "CREATED"], rows)
+        next_commands(f"tuneyard data show {found[0].id[7:19]}")
+
+
+@app.command()
+def show(
+    ref: Annotated[str, typer.Argument(metavar="ID", help="Artifact id, unique prefix of one, or name.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a data set holds, and the jobs and data sets it was made from."""
+    artifact = context.store().artifacts.find(ref)
+    statistics = _statistics(artifact)
+    if as_json:
+        write_json({**as_dict(artifact), "lineage": _lineage(artifact), "statistics": statistics})
+        return
+    console().print(_tree(artifact))
+    figures = {name: value for name, value in statistics.items() if isinstance(value, int | float | str)}
+    if figures:
+        write("")
+        table(
+            ["FIGURE", "VALUE"],
+            [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in figures.items()],
+        )
+    if "histogram" in statistics:
+        _draw(statistics["histogram"])
+    next_commands(f"tuneyard data audit {artifact.id[7:19]}")
+
+
+def _maker(artifact: Artifact) -> Job | None:
+    if artifact.job_id is None:
+        return None
+    try:
+        return context.store().read.job(artifact.job_id)
+    except NotFound:
+        return None
+
+
+def _statistics(artifact: Artifact) -> dict[str, Any]:
+    """What stands in the artifact's statistics.json; empty where it has none."""
+    path = context.runner("cli").artifacts.fetch(artifact.id) / "statistics.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
+
+
+def _examples(artifact: Artifact) -> str:
+    count = _statistics(artifact).get("examples")
+    return "–" if count is None else f"{count:,}"
+
+
+def _lineage(artifact: Artifact) -> dict[str, Any]:
+    """The job and the spec that made an artifact, and the same of every parent."""
+    index = context.store().artifacts
+    job = _maker(artifact)
+    return {
+        "id": artifact.id,
+        "kind": artifact.kind,
+        "job": None if job is None else {"id": job.id, "kind": job.kind, "spec": job.spec},
+        "parents": [_lineage(index.find(parent)) for parent in index.parents(artifact.id)],
+    }
+
+
+def _tree(artifact: Artifact, above: Tree | None = None) -> Tree:
+    """The artifact with its parents below it."""
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    job = _maker(artifact)
+    size = f"{artifact.size_bytes / 2**20:.1f} MiB"
+    lines = [f"[bold]{artifact.id[7:19]}[/]  {artifact.kind}  {size}  {ago(artifact.created_at)}"]
+    if job is not None:
+        lines.append(f"[dim]{job.kind}[/] {job.id}  {escape(_spec(job))}")
+    tree = Tree("\n".join(lines)) if above is None else above.add("\n".join(lines))
+    index = context.store().artifacts
+    for parent in index.parents(artifact.id):
+        _tree(index.find(parent), tree)
+    return tree
+
+
+def _spec(job: Job) -> str:
+    given = [f"{name}={_short(value)}" for name, value in job.spec.items() if value is not None]
+    return " ".join(given[:SHOWN_FIELDS]) + (" …" if len(given) > SHOWN_FIELDS else "")
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    if text.startswith("sha256:"):
+        return text[7:19]
+    return Path(text).name if text.startswith("/") else text[:40]
+
+
+def _draw(histogram: list[dict[str, int]]) -> None:
+    """Examples by tokens, as bars."""
+    from rich.bar import Bar
+    from rich.table import Table
+
+    most = max(bar["examples"] for bar in histogram)
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    grid.add_column("TOKENS", justify="right")
+    grid.add_column("EXAMPLES", justify="right")
+    grid.add_column("", width=50)
+    for bar in histogram:
+        grid.add_row(f"{bar['from']:,} …", f"{bar['examples']:,}", Bar(most, 0, bar["examples"], width=50))
+    write("")
+    console().print(grid)

@@ -1,0 +1,96 @@
+"""`tuneyard data …`: commands over data sets that need no worker, and what is shown of a data set."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from queue_app.cli import context
+from queue_app.cli.application import FAILED, MISSING, OK, USAGE, run
+from settings import get_settings
+from tests.tiny_model import make_tiny_model
+
+
+@pytest.fixture(autouse=True)
+def _fresh_context() -> None:
+    get_settings.cache_clear()
+    context.store.cache_clear()
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """A prepared data set's id."""
+    story = "".join(f"Night {n}: the yard is quiet, and {n} trains stand in long rows.\n\n" for n in range(60))
+    (tmp_path / "story.txt").write_text(story)
+    model = str(make_tiny_model(tmp_path / "model"))
+    assert run(["data", "prepare", "story.txt", "--base-model", model, "--max-tokens", "200", "-q"]) == OK
+    assert run(["data", "ls", "-q"]) == OK
+    return capsys.readouterr().out.split()[-1]
+
+
+def test_a_data_command_runs_at_once_and_tells_its_result(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "split", dataset, "holdout=0.3"]) == OK
+    out = capsys.readouterr()
+    assert "dataset.split  succeeded" in out.out
+    assert "train = sha256:" in out.out
+    assert "tuneyard jobs show " in out.err
+
+
+def test_a_data_command_can_be_left_to_a_worker(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "split", dataset, "--enqueue", "--json"]) == OK
+    assert json.loads(capsys.readouterr().out)["state"] == "queued"
+
+
+def test_every_job_type_of_data_sets_is_a_command(capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "--help"]) == OK
+    out = capsys.readouterr().out
+    assert all(f" {verb} " in out for verb in ("ls", "prepare", "show", "split"))
+    assert " train " not in out
+
+
+def test_a_data_set_shows_its_figures_and_what_it_was_made_from(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "split", dataset, "holdout=2", "-q"]) == OK
+    assert run(["data", "ls", "-q"]) == OK
+    side = capsys.readouterr().out.split()[1]
+    assert run(["data", "show", side[7:15]]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    assert side[7:19] in lines[0]
+    assert lines[1].startswith("dataset.split")
+    assert dataset[7:19] in lines[2]
+    assert "dataset.prepare" in lines[3]
+    assert "source=story.txt" in lines[3]
+    assert any(line.startswith("examples") for line in lines)
+    assert any("█" in line for line in lines), "no histogram"
+    assert max(map(len, lines)) <= 100
+
+
+def test_lineage_speaks_to_machines(dataset: str, capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "split", dataset, "holdout=2", "-q"]) == OK
+    assert run(["data", "ls", "-q"]) == OK
+    side = capsys.readouterr().out.split()[1]
+    assert run(["data", "show", side, "--json"]) == OK
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["lineage"]["job"]["kind"] == "dataset.split"
+    assert [parent["id"] for parent in shown["lineage"]["parents"]] == [dataset]
+    assert shown["statistics"]["examples"] > 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["data", "show", "nothing"], MISSING, 'no artifact, name or path "nothing"'),
+        (["data", "split"], USAGE, "Missing argument 'SOURCE'"),
+        (["data", "splitt", "x.jsonl"], USAGE, "No such command 'splitt'"),
+        (["data", "split", "x.jsonl", "holdoot=3"], USAGE, 'no option "holdoot"; did you mean "holdout"?'),
+        (["data", "split", "nowhere.jsonl"], FAILED, 'no artifact, name or path "nowhere.jsonl"'),
+    ],
+)
+def test_bad_input_gets_one_message_and_its_exit_code(
+    words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+):
+    assert run(words) == code
+    out = capsys.readouterr()
+    assert said in out.err + out.out
+    assert "Traceback" not in out.err
