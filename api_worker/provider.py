@@ -98,8 +98,8 @@ class Provider(Protocol):
             Permanent: its status is a word that is not known here
         """
 
-    def cancel(self, remote_id: str) -> None:
-        """Stop a remote job; one that has ended is left as it is."""
+    def cancel(self, remote_id: str) -> RemoteState:
+        """Stop a remote job and return what it is then; one that has ended is left as it is."""
 
     def result(self, remote_id: str) -> RemoteResult:
         """Collect what a remote job that has succeeded made."""

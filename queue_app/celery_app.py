@@ -111,6 +111,15 @@ class Doorbell:
             raise Transient(f"the broker does not answer ({error}); `tuneyard doctor` tells more") from error
 
 
+def answer(runner: Runner, queue: str, job_id: str) -> None:
+    """Run what is due now, whichever job was rung for; a ring that finds nothing due is counted as stale."""
+    try:
+        if not runner.run(queue=queue) and not runner.stopping.is_set():
+            runner.store.count("stale_messages")
+    except Transient as error:  # the sweeper rings again
+        log.warning("job %s was not taken up: %s", job_id, error)
+
+
 def work(runner: Runner, broker_url: str, *, queue: str, threads: int) -> None:
     """Answer a queue's doorbell until the process is told to stop.
 
@@ -121,10 +130,7 @@ def work(runner: Runner, broker_url: str, *, queue: str, threads: int) -> None:
 
     @app.task(name=WAKE)
     def wake(job_id: str) -> None:
-        try:
-            runner.run(queue=queue)
-        except Transient as error:  # the sweeper rings again
-            log.warning("job %s was not taken up: %s", job_id, error)
+        answer(runner, queue, job_id)
 
     @worker_shutting_down.connect(weak=False)
     def stop(**_: Any) -> None:

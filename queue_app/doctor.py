@@ -52,8 +52,10 @@ def _disk(settings: Settings) -> Iterator[Finding]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         probe = home / f".doctor-{os.getpid()}"
-        probe.write_text("writable")
-        probe.unlink()
+        try:
+            probe.write_text("writable")
+        finally:
+            probe.unlink(missing_ok=True)
     except OSError as error:
         yield Finding("home", "blocking", f"{home} cannot be written: {error.strerror}; set TUNEYARD_HOME elsewhere")
         return
@@ -119,11 +121,13 @@ def runs_in(home: Path) -> bool:
     """Whether a yard runs in this home: its lock is held, not only its file left behind."""
     if not (home / "yard.json").exists():
         return False
-    with (home / "yard.lock").open() as lock:
-        try:
+    try:
+        with (home / "yard.lock").open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    except BlockingIOError:
+        return True
+    except FileNotFoundError:  # somebody has tidied up by hand
+        return False
     return False
 
 

@@ -16,7 +16,13 @@ Anything else that leaves a job's body is a bug: failed(bug) with its traceback,
 
 from __future__ import annotations
 
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
 from queue_app.lifecycle import Cause
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class TuneyardError(Exception):
@@ -34,6 +40,7 @@ class Permanent(TuneyardError):
         super().__init__(message)
         self.cause = cause
         self.forget = forget
+        self.detail: Mapping[str, Any] = {}  # for the event
 
 
 class Invalid(Permanent):
@@ -64,6 +71,7 @@ class Cancelled(Interruption):
     """The user does not want the job any more; `forget` is as in `Permanent`."""
 
     forget: tuple[str, ...] = ()
+    detail: Mapping[str, Any] = MappingProxyType({})
 
 
 class Paused(Interruption):

@@ -12,8 +12,9 @@ import importlib
 import logging
 import os
 import pkgutil
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, Protocol, TypeVar, cast, get_args, get_type_hints
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 Queue = Literal["cpu", "api", "gpu"]
 QUEUES: tuple[Queue, ...] = get_args(Queue)
+ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*://|builtin:|\$")  # a URL, a source of our own, what another step makes
 T = TypeVar("T")
 
 
@@ -50,7 +52,7 @@ R = TypeVar("R", bound=Result)
 def _absolute(value: Any, info: ValidationInfo) -> Any:
     context = info.context or {}
     base = context.get("base")
-    if base is None or not isinstance(value, str) or ":" in value or value.startswith("$"):
+    if base is None or not isinstance(value, str) or ELSEWHERE.match(value):
         return value
     path = Path(base, value).resolve()
     there = os.path.exists(path) or glob.glob(str(path), recursive=True)  # noqa: PTH110, PTH207  (see below)
@@ -81,6 +83,14 @@ class PollAgain:
 
     seconds: float
     reason: Reason = Reason.REMOTE
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What became of the things elsewhere that a cancelled job held."""
+
+    forget: tuple[str, ...] = ()  # the once-only steps that a retry does anew
+    detail: Mapping[str, Any] = field(default_factory=dict)  # for the event
 
 
 class Artifacts(Protocol):
@@ -169,7 +179,7 @@ class JobType(Generic[S, R]):
     queues: tuple[Queue, ...]  # the first is the default
     pausable: bool
     version: int
-    on_cancel: Callable[[S, Attempt], tuple[str, ...]] | None
+    on_cancel: Callable[[S, Attempt], TakenBack] | None
 
     @property
     def summary(self) -> str:
@@ -182,12 +192,12 @@ def job(
     queues: tuple[Queue, ...],
     pausable: bool = False,
     version: int = 1,
-    on_cancel: Callable[[S, Attempt], tuple[str, ...]] | None = None,
+    on_cancel: Callable[[S, Attempt], TakenBack] | None = None,
 ) -> Callable[[Body[S, R]], JobType[S, R]]:
     """Make a body a job type.
 
     `version` counts changes that make earlier results unfit for reuse. `on_cancel` takes back what lives elsewhere (a
-    remote job) before the job is cancelled, and returns the once-only steps that a retry does anew.
+    remote job) before the job is cancelled.
     """
 
     if pausable and on_cancel is not None:

@@ -6,7 +6,7 @@ import json
 import logging
 import threading
 import traceback
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,18 +65,30 @@ class Runner:
         seconds = self.settings.queue.lease_seconds
         job = self.store.claim(worker=self.worker, lease_seconds=seconds, queue=queue, job_id=job_id)
         if job is None:
-            self.store.count("stale_messages")
             return False
-        artifacts = JobArtifacts(self.artifacts, job.id)
-        with job_log(self.settings, job) as logger:
-            attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger)
+        with ExitStack() as stack:
+            trouble: Permanent | None = None
+            logger = log
             try:
-                with attempt.lease():
-                    self._settle(attempt, self._try(attempt))
-            except StaleTransition as error:
-                logger.warning("dropped: %s", error)
-                self.store.count("stale_transitions")
+                logger = stack.enter_context(job_log(self.settings, job))
+            except OSError as error:  # the job is claimed by now, and gets its end all the same
+                trouble = Permanent(
+                    f"{error.filename or 'the folder of the job'}: the job's log cannot be written ({error.strerror}); "
+                    f"put that right, then `tuneyard jobs retry {job.id}`"
+                )
+            artifacts = JobArtifacts(self.artifacts, job.id)
+            attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger)
+            self._attend(attempt, trouble)
         return True
+
+    def _attend(self, attempt: LiveAttempt, trouble: Permanent | None) -> None:
+        """Try the job, unless something is in its way already, and record the end while its lease is kept."""
+        try:
+            with attempt.lease():
+                self._settle(attempt, judge(trouble, attempt) if trouble else self._try(attempt))
+        except StaleTransition as error:
+            attempt.log.warning("dropped: %s", error)
+            self.store.count("stale_transitions")
 
     def _try(self, attempt: LiveAttempt) -> Verdict:
         """Call the body. The `except` is broad on purpose: whatever a body raises, its job gets an end."""
@@ -106,7 +118,8 @@ class Runner:
         except (Cancelled, Permanent) as error:
             ended = isinstance(error, Cancelled) or error.cause == Cause.DEADLINE
             if ended and job_type.on_cancel is not None:
-                error.forget = job_type.on_cancel(spec, attempt)
+                taken_back = job_type.on_cancel(spec, attempt)
+                error.forget, error.detail = taken_back.forget, taken_back.detail
             raise
         if isinstance(made, PollAgain):
             due = datetime.now(UTC) + timedelta(seconds=made.seconds)
@@ -114,6 +127,9 @@ class Runner:
             return Verdict(Event.POLL_SCHEDULED, {"reason": made.reason, "due_at": due, "failures": 0, "failure": None})
         if not isinstance(made, Result):
             raise TypeError(f"{job.kind} returned {type(made).__name__}, which is no Result")
+        if attempt.fingerprint != self._fingerprint(job_type, spec, attempt):
+            attempt.log.warning("an input has changed since the job began: its result is not reused")
+            attempt.fingerprint = None
         return Verdict(Event.SUCCEEDED, {"result": made.model_dump(mode="json"), "failure": None, "cause": None})
 
     def _spec(self, job_type: JobType[Any, Any], job: Job) -> Spec:
@@ -131,14 +147,19 @@ class Runner:
         """
         job = attempt.job
         if attempt.fingerprint is None:
-            try:
-                attempt.fingerprint = fingerprint(job.kind, job_type.version, spec, self._content)
-            except OSError as error:  # an input that cannot be read: the body says so, in its own words
-                attempt.log.warning("nothing can be reused, an input is unreadable: %s", error)
+            attempt.fingerprint = self._fingerprint(job_type, spec, attempt)
         if attempt.fingerprint is None or not job.reuse or job.attempt > 1:
             return None
         twins = self.store.read.reusable(attempt.fingerprint)
         return next((twin for twin in twins if twin.id != job.id and self._is_whole(twin)), None)
+
+    def _fingerprint(self, job_type: JobType[Any, Any], spec: Spec, attempt: LiveAttempt) -> str | None:
+        """The fingerprint of the inputs as they are now; None if one cannot be read."""
+        try:
+            return fingerprint(job_type.kind, job_type.version, spec, self._content)
+        except OSError as error:  # the body says so, in its own words
+            attempt.log.warning("nothing can be reused, an input is unreadable: %s", error)
+            return None
 
     def _is_whole(self, job: Job) -> bool:
         made = [
@@ -185,7 +206,7 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
     job, settings = attempt.job, attempt.settings
     text = redact(str(error), settings)
     if isinstance(error, Cancelled):
-        return Verdict(Event.CANCELLED, forget=error.forget)
+        return Verdict(Event.CANCELLED, detail=dict(error.detail), forget=error.forget)
     if isinstance(error, Paused):
         return Verdict(Event.PAUSED)
     if isinstance(error, Released):
@@ -196,7 +217,7 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
     if isinstance(error, Transient):
         return _try_again(error, text, attempt)
     if isinstance(error, Permanent):
-        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, forget=error.forget)
+        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, dict(error.detail), error.forget)
     if isinstance(error, OSError) and (error.errno in NO_ROOM or isinstance(error, PermissionError)):
         said = "no room left on the disk; free some" if error.errno in NO_ROOM else "permission denied; allow it"
         failure = f"{error.filename or 'a file'}: {said}, then `tuneyard jobs retry {job.id}`"
@@ -266,4 +287,7 @@ def job_log(settings: Settings, job: Job) -> Iterator[logging.Logger]:
         yield logger
     finally:
         logger.removeHandler(handler)
-        handler.close()
+        try:
+            handler.close()
+        except OSError as error:  # the disk is full: what became of the job is in the store
+            log.warning("the log of job %s lacks its last lines: %s", job.id, error.strerror)

@@ -16,18 +16,18 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from honcho.colour import get_colours
 from honcho.environ import parse_procfile
 from honcho.printer import Message, Printer
 
 from queue_app import process_family
-from queue_app.errors import Invalid, Transient, TuneyardError
+from queue_app.errors import Invalid, Permanent, Transient, TuneyardError
 from queue_app.process_family import Family, end_in_order, yard_mark
 from queue_app.yard_process import Pace, YardProcess
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 STOPPED, STOPPED_HARD = 0, 130
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_LOOK_SECONDS = 0.1
+REPORT_AGAIN_SECONDS = 1.0  # after yard.json could not be written
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def run_yard(yard: Yard) -> int:
 
     Raises:
         Invalid: the Procfile cannot be used, or a yard runs in this home already
+        Permanent: nothing can be written there; a disk that fills up later stops nothing
         TuneyardError: what `ready` raised; everything has been ended before
     """
     processes = _processes(yard)
@@ -87,6 +89,8 @@ class _Supervisor:
         self._started_at = _now()
         self._ready_deadline: float | None = None  # monotonic; None once the broker has answered
         self._stop_deadline: float | None = None  # monotonic; None until told to stop
+        self._report_due: float | None = None  # monotonic; None: yard.json says what runs
+        self._unprinted = 0  # times that the output could not be written since it last could
         self._ending: list[YardProcess] = []
         self._interrupts = 0
         self._failure: TuneyardError | None = None
@@ -94,6 +98,8 @@ class _Supervisor:
     def run(self) -> int:
         try:
             self._report()
+            if self._report_due is not None:  # the watchdog would not know what to end
+                raise Permanent(f"{self._yard.home} cannot be written; free some space, or set TUNEYARD_HOME elsewhere")
             self._keep_watchdog()
             self._ready_deadline = time.monotonic() + self._yard.pace.ready_seconds
             for process in self._first:
@@ -114,6 +120,8 @@ class _Supervisor:
                 self._read(key.data)
         for process in self._living():
             self._look_after(process)
+        if self._report_due is not None and self._report_due <= time.monotonic():
+            self._report()
         if self._stop_deadline is not None:
             self._go_on_stopping(self._stop_deadline)
             return
@@ -130,6 +138,8 @@ class _Supervisor:
         times = [p.due for p in [*self._first, *self._rest] if p.due is not None]
         if self._ready_deadline is not None:
             times.append(now + READY_LOOK_SECONDS)
+        if self._report_due is not None:
+            times.append(self._report_due)
         return max(0.0, min(times) - now) if times else None
 
     def _living(self) -> list[YardProcess]:
@@ -246,6 +256,10 @@ class _Supervisor:
             self._watchdog.stdin.close()
             self._watchdog.wait()
         self._selector.close()
+        try:
+            sys.stdout.flush()
+        except OSError:  # the interpreter would try once more, and change the exit code
+            _forget_stdout()
 
     # telling
 
@@ -269,19 +283,43 @@ class _Supervisor:
         try:
             self._printer.write(Message("line", mark + line.decode(errors="replace"), now, name, colour))
         except BrokenPipeError:  # nobody reads any more, as in `tuneyard up | head`
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _forget_stdout()
             os.kill(os.getpid(), signal.SIGTERM)
+        except OSError:  # its file is on a full disk: no reason to end a training
+            self._unprinted += 1
+        else:
+            self._own_up()
+
+    def _own_up(self) -> None:
+        times, self._unprinted = self._unprinted, 0
+        if times:
+            self._say(f"the output could not be written {times} times; lines may be missing above")
 
     def _report(self) -> None:
+        """Say in `yard.json` what runs; while that cannot be written, the old one stays and is tried again."""
+        path = self._yard.home / "yard.json"
+        fresh = path.with_suffix(".json.new")
+        try:
+            fresh.write_text(json.dumps(self._picture(), indent=1))
+            fresh.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                fresh.unlink(missing_ok=True)
+            if self._report_due is None:
+                self._say(f"{path} cannot be written ({error.strerror}); free some space, the yard goes on meanwhile")
+            self._report_due = time.monotonic() + REPORT_AGAIN_SECONDS
+            return
+        if self._report_due is not None:
+            self._report_due = None
+            self._say(f"{path} says again what runs")
+
+    def _picture(self) -> dict[str, Any]:
         processes = {
             p.name: {"pid": p.popen.pid, "starts": p.starts, "seconds": round(time.monotonic() - p.started, 1)}
             for p in self._living()
             if p.popen is not None
         }
-        yard = {"pid": os.getpid(), "started_at": self._started_at, "last": self._yard.first, "processes": processes}
-        path = self._yard.home / "yard.json"
-        path.with_suffix(".json.new").write_text(json.dumps(yard, indent=1))
-        path.with_suffix(".json.new").replace(path)
+        return {"pid": os.getpid(), "started_at": self._started_at, "last": self._yard.first, "processes": processes}
 
 
 def _processes(yard: Yard) -> list[YardProcess]:
@@ -309,6 +347,11 @@ def _environment(env: Mapping[str, str]) -> dict[str, str]:
 
 def _again(process: YardProcess) -> str:
     return f"starts again in {process.schedule():g} s"
+
+
+def _forget_stdout() -> None:
+    """Let what is still to be written go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _now() -> str:

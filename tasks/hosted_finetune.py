@@ -14,7 +14,7 @@ from pydantic import Field
 from api_worker.provider import Order, RemoteState
 from api_worker.providers import account_of, open_provider
 from queue_app.errors import Permanent
-from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, job
+from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, TakenBack, job
 from queue_app.lifecycle import Cause
 from tasks.data.examples import read_examples, turns
 
@@ -59,17 +59,18 @@ class NothingStarted(Exception):
     """There is no remote job to take back."""
 
 
-def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> tuple[str, ...]:
-    """Cancel the remote job, if there is one, and return the steps that a retry does anew."""
+def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
+    """Cancel the remote job, if there is one. What it has finished is paid for, and a retry collects it."""
     account = account_of(attempt.settings, spec.provider)
     with closing(open_provider(spec.provider, account)) as provider:
         lag = account.listing_lag_seconds
         try:
             remote_id = attempt.once("start", _start_nothing, find=provider.find, lag_seconds=lag)
         except NothingStarted:
-            return ()
-        provider.cancel(remote_id)
-    return ("start",)
+            return TakenBack()
+        state = provider.cancel(remote_id)
+    forget = () if state == RemoteState.SUCCEEDED else ("start",)
+    return TakenBack(forget, {"remote_job": remote_id, "remote": state.value})
 
 
 @job("finetune.hosted", queues=("api",), on_cancel=cancel_remote)

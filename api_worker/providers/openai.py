@@ -97,14 +97,18 @@ class Account:
         newest = self._ask(self._reading.list_events, remote_id, limit=20).data
         return running_job(job.id, [event.data for event in newest])
 
-    def cancel(self, remote_id: str) -> None:
-        if self._has_ended(remote_id):
-            return
+    def cancel(self, remote_id: str) -> RemoteState:
+        seen = self._seen(remote_id)
+        if seen.is_final:
+            return seen
         try:
             self._ask(self._writer.fine_tuning.jobs.cancel, remote_id)
         except Permanent:  # it may have ended in between
-            if not self._has_ended(remote_id):
+            seen = self._seen(remote_id)
+            if not seen.is_final:
                 raise
+            return seen
+        return RemoteState.CANCELLED
 
     def result(self, remote_id: str) -> RemoteResult:
         job = self._ask(self._reading.retrieve, remote_id)
@@ -123,8 +127,9 @@ class Account:
     def close(self) -> None:
         self._reader.close()
 
-    def _has_ended(self, remote_id: str) -> bool:
-        return STATES.get(self._ask(self._reading.retrieve, remote_id).status, RemoteState.RUNNING).is_final
+    def _seen(self, remote_id: str) -> RemoteState:
+        """What a job is; one with a status that is not known may still run."""
+        return STATES.get(self._ask(self._reading.retrieve, remote_id).status, RemoteState.RUNNING)
 
     def _ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call. The SDK's error is left outside the new one's context, as its request carries the key."""

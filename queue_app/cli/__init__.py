@@ -7,11 +7,15 @@ Exit codes: 0 ok · 1 failed · 2 a gate or cap said no · 3 usage or validation
 from __future__ import annotations
 
 import gc
+import io
 import sys
 
 
 def main() -> None:
     """The command `tuneyard`."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
+            stream.reconfigure(errors="replace")
     gc.disable()  # start-up is imports, and nothing they make wants collecting
     from queue_app.cli.application import run
 

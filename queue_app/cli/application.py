@@ -43,11 +43,20 @@ def run(arguments: Sequence[str]) -> int:
     except TuneyardError as error:
         complain(str(error))
         return exit_code(error)
+    except OSError as error:
+        complain(f"{_said(error)}; `tuneyard doctor` looks at the disk and all else that commands depend on")
+        return FAILED
     except typer.Abort:
         return INTERRUPTED
     except KeyboardInterrupt:
         return INTERRUPTED
     return code if isinstance(code, int) else OK
+
+
+def _said(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
 
 
 def exit_code(error: TuneyardError) -> int:

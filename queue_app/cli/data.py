@@ -139,15 +139,15 @@ def _lineage(artifact: Artifact) -> dict[str, Any]:
 
 def _tree(artifact: Artifact, above: Tree | None = None) -> Tree:
     """The artifact with its parents below it."""
-    from rich.markup import escape
+    from rich.text import Text
     from rich.tree import Tree
 
     job = _maker(artifact)
     size = f"{artifact.size_bytes / 2**20:.1f} MiB"
-    lines = [f"[bold]{artifact.id[7:19]}[/]  {artifact.kind}  {size}  {ago(artifact.created_at)}"]
+    label = Text.assemble((artifact.id[7:19], "bold"), f"  {artifact.kind}  {size}  {ago(artifact.created_at)}")
     if job is not None:
-        lines.append(f"[dim]{job.kind}[/] {job.id}  {escape(_spec(job))}")
-    tree = Tree("\n".join(lines)) if above is None else above.add("\n".join(lines))
+        label.append_text(Text.assemble("\n", (job.kind, "dim"), f" {job.id}  {_spec(job)}"))
+    tree = Tree(label) if above is None else above.add(label)
     index = context.store().artifacts
     for parent in index.parents(artifact.id):
         _tree(index.find(parent), tree)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -14,6 +14,7 @@ from queue_app.cli.output import (
     Quiet,
     ago,
     as_dict,
+    complain,
     console,
     hint,
     next_commands,
@@ -27,6 +28,7 @@ from queue_app.cli.output import (
     write_json_line,
 )
 from queue_app.cli.submit import KindGroup, exit_code_of, seconds_of
+from queue_app.errors import Invalid, NotFound, TuneyardError
 from queue_app.lifecycle import FINAL, State
 
 if TYPE_CHECKING:
@@ -44,6 +46,7 @@ app.add_typer(
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id or unique prefix of one.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids or unique prefixes of them.")]
 TIMEOUT_EXIT = 124
+T = TypeVar("T")
 
 
 @app.command("ls")
@@ -56,7 +59,7 @@ def list_jobs(
     quiet: Quiet = False,
 ) -> None:
     """List jobs, newest first."""
-    run_id = context.store().read.run(run).id if run else None
+    run_id = context.store().read.run(run).id if run is not None else None
     found = context.store().read.ls(states=state or (), kind=kind, run_id=run_id, limit=limit)
     if quiet:
         for job in found:
@@ -91,10 +94,10 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
         "needs": ", ".join(f"{need.step or need.kind} ({need.id}, {need.state})" for need in read.needs(job.id)),
     }
     out = console()
-    out.print(f"[bold]{job.id}[/]")
+    out.print(job.id, style="bold")
     for name, text in lines.items():
         if text:
-            out.print(f"  {name:<10} {text}", soft_wrap=True)
+            out.print(f"  {name:<10}", text, soft_wrap=True)
     show_values("spec", job.spec)
     show_values("result", job.result or {})
     next_commands(*_next(job))
@@ -160,20 +163,18 @@ def logs(
     job = context.store().read.find(job_id)
     folder = context.settings().home.absolute() / "jobs" / job.id / "logs"
     seen: dict[Path, int] = {}
-    if tail is not None:
-        _show_tail(_files(folder, source), tail, seen, say)
     while True:
-        ended = context.store().read.job(job.id).state in FINAL
-        _show_new(_files(folder, source), seen, say)
-        if ended or not follow:
+        last = not follow or context.store().read.job(job.id).state in FINAL
+        for file in sorted(folder.glob(f"{source or '*'}.log")):
+            lines, seen[file] = _lines_from(file, seen.get(file, 0), unfinished=last)
+            for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
+                say(file.stem, line)
+        if last:
             break
+        tail = None
         time.sleep(0.5)
     if not seen:
         hint(f"job {job.id} has no {source or ''} log on this machine yet; it is {job.state}")
-
-
-def _files(folder: Path, source: str | None) -> list[Path]:
-    return sorted(folder.glob(f"{source or '*'}.log"))
 
 
 def _log_as_text(source: str, line: str) -> None:
@@ -184,23 +185,14 @@ def _log_as_json(source: str, line: str) -> None:
     write_json_line({"source": source, "line": line})
 
 
-def _show_tail(files: list[Path], lines: int, seen: dict[Path, int], say: Callable[[str, str], None]) -> None:
-    for file in files:
-        data = file.read_bytes()
-        for line in data.decode(errors="replace").splitlines()[-lines:] if lines else []:
-            say(file.stem, line)
-        seen[file] = len(data)
-
-
-def _show_new(files: list[Path], seen: dict[Path, int], say: Callable[[str, str], None]) -> None:
-    for file in files:
-        with file.open("rb") as stream:
-            stream.seek(seen.get(file, 0))
-            data = stream.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        seen[file] = seen.get(file, 0) + len(whole)
-        for line in whole.decode(errors="replace").splitlines():
-            say(file.stem, line)
+def _lines_from(file: Path, start: int, *, unfinished: bool) -> tuple[list[str], int]:
+    """The lines from byte `start` on, and the byte behind them; one without a line end only if `unfinished`."""
+    with file.open("rb") as stream:
+        stream.seek(start)
+        data = stream.read()
+    if not unfinished:
+        data = data[: data.rfind(b"\n") + 1]
+    return data.decode(errors="replace").splitlines(), start + len(data)
 
 
 @app.command()
@@ -240,21 +232,55 @@ def watch(
     With --json, each change is a line: the job as it is then.
     """
     from queue_app.cli.live import watch as watch_jobs
-    from queue_app.errors import NotFound
 
-    read = context.store().read
-    try:
-        run_id = read.run(job_id).id
-        ids = [job.id for job in read.ls(run_id=run_id, limit=10_000)][::-1]
-    except NotFound:
-        ids = [read.find(job_id).id]
-    found = watch_jobs(ids, as_json=as_json)
+    found = watch_jobs(_ids_behind(job_id), as_json=as_json)
     raise typer.Exit(max(exit_code_of(job) for job in found))
 
 
-def _steer(job_ids: list[str], act: Callable[[Any], Job], as_json: bool) -> None:
-    found = [context.store().read.find(job_id) for job_id in job_ids]
-    moved = [act(job) for job in found]
+def _ids_behind(prefix: str) -> list[str]:
+    """The one job, or all jobs of the one run, whose id begins so.
+
+    Raises:
+        NotFound: there is neither
+        Invalid: there are several, or one of each
+    """
+    read = context.store().read
+    run, job = _or_none(read.run, prefix), _or_none(read.find, prefix)
+    if run is not None and job is not None:
+        raise Invalid(f'"{prefix}" fits a run ({run.id}) and a job ({job.id}); give more of the id')
+    if run is not None:
+        return [each.id for each in read.ls(run_id=run.id, limit=10_000)][::-1]
+    if job is not None:
+        return [job.id]
+    raise NotFound(f'there is no job and no run "{prefix}"; `tuneyard jobs ls` lists the jobs')
+
+
+def _or_none(find: Callable[[str], T], prefix: str) -> T | None:
+    try:
+        return find(prefix)
+    except NotFound:
+        return None
+
+
+def _steer(job_ids: list[str], act: Callable[[Job], Job], as_json: bool) -> None:
+    """Act on each job there is, show what was moved, then complain of the others; the worst exit code counts."""
+    from queue_app.cli.application import exit_code  # which imports this module
+
+    moved: list[Job] = []
+    errors: list[TuneyardError] = []
+    for job_id in job_ids:
+        try:
+            moved.append(act(context.store().read.find(job_id)))
+        except TuneyardError as error:
+            errors.append(error)
+    _show_moved(moved, as_json)
+    for each in errors:
+        complain(str(each))
+    if errors:
+        raise typer.Exit(max(map(exit_code, errors)))
+
+
+def _show_moved(moved: list[Job], as_json: bool) -> None:
     if as_json:
         write_json([as_dict(job) for job in moved])
         return

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from rich.table import Table
+    from rich.text import Text
 
     from queue_app.runner import Runner
     from queue_app.store import Job
 
 LOOK_SECONDS = 0.5
+LEAST_PAUSE_SECONDS = 0.02
 IDLE_SECONDS = 10.0  # a due job that nobody has taken for so long deserves a word
 
 
@@ -73,11 +75,13 @@ def _picture(found: Sequence[Job]) -> Table:
 
 def _tell(job: Job) -> None:
     failure = f"  {job.failure}" if job.failure and job.state in FINAL else ""
-    console().print(f"{_line(job)}  {progress_text(job)}{failure}", soft_wrap=True)
+    console().print(_line(job).append(f"  {progress_text(job)}{failure}"), soft_wrap=True)
 
 
-def _line(job: Job) -> str:
-    return f"{job.id}  {job.step or job.kind:<14} {state_text(job)}"
+def _line(job: Job) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(f"{job.id}  {job.step or job.kind:<14} ", state_text(job))
 
 
 def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Job]:
@@ -90,7 +94,7 @@ def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Jo
             tenth = int(
                 10 * float((job.progress or {}).get("step", 0) or 0) / float((job.progress or {}).get("steps", 0) or 1)
             )
-            line = _line(job)
+            line = _line(job).plain
             if told.get(job.id) != f"{line}{tenth}" and not _is_poll(told.get(job.id, ""), line):
                 told[job.id] = f"{line}{tenth}"
                 tell(job)
@@ -118,10 +122,18 @@ def _idle_word(found: Sequence[Job]) -> str:
     return f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"
 
 
+def _seconds_until_due(job: Job) -> float:
+    """At most a second, for it may be cancelled from elsewhere, and what is waited for ends when it ends."""
+    if job.due_at is None:
+        return 1.0
+    return min(1.0, max(0.0, (job.due_at - datetime.now(UTC)).total_seconds()))
+
+
 def watch_here(runner: Runner, job_id: str) -> Job:
     """Run one job in this process until it has ended, with its progress on stderr."""
     from rich.console import Console
     from rich.status import Status
+    from rich.text import Text
 
     done = threading.Event()
     out = Console(stderr=True, highlight=False)
@@ -129,18 +141,16 @@ def watch_here(runner: Runner, job_id: str) -> Job:
     def show(status: Status) -> None:
         while not done.wait(LOOK_SECONDS):
             job = runner.store.read.job(job_id)
-            status.update(f"{job.kind}  {state_text(job)}  {progress_text(job)}")
+            status.update(Text.assemble(f"{job.kind}  ", state_text(job), f"  {progress_text(job)}"))
 
     with Status(job_id, console=out) as status:
         shower = threading.Thread(target=show, args=(status,), daemon=True)
         shower.start()
         try:
-            while True:
-                runner.run(job_id=job_id)
-                job = runner.store.read.job(job_id)
-                if job.state in FINAL or job.state == "paused":
-                    break
-                time.sleep(0.2)
+            while (job := runner.store.read.job(job_id)).state not in (*FINAL, "paused"):
+                pause = _seconds_until_due(job)
+                if pause > 0 or not runner.run(job_id=job_id):  # another worker may have been quicker
+                    time.sleep(max(pause, LEAST_PAUSE_SECONDS))
         except KeyboardInterrupt:
             runner.stopping.set()
             raise

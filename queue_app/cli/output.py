@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
     from rich.console import Console
+    from rich.text import Text
 
     from queue_app.store import Job
 
@@ -36,10 +37,14 @@ STATE_STYLES = {
 
 
 def console() -> Console:
-    """The console on stdout, at most as wide as the terminal."""
+    """The console on stdout, at most as wide as the terminal.
+
+    A text is shown as it stands, and what has a style is a `Text`: prompts, globs and the words of providers are full
+    of brackets, which Rich would take for its own.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False)
+    return Console(width=None if sys.stdout.isatty() else WIDTH, highlight=False, markup=False)
 
 
 def write(text: str) -> None:
@@ -65,12 +70,18 @@ def next_commands(*commands: str) -> None:
 
 def write_json(value: Any) -> None:
     """A value as JSON on stdout, times in ISO 8601."""
-    typer.echo(json.dumps(value, default=_plain, indent=2, ensure_ascii=False))
+    typer.echo(_json(value, indent=2))
 
 
 def write_json_line(value: Any) -> None:
     """A value as one line of JSON on stdout, for what comes bit by bit."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False))
+    typer.echo(_json(value))
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, with its letters as they are where the terminal has them."""
+    utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    return json.dumps(value, default=_plain, indent=indent, ensure_ascii=not utf8)
 
 
 def as_dict(model: BaseModel) -> dict[str, Any]:
@@ -82,17 +93,19 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else str(value)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, wrap: bool = False) -> None:
-    """A table; its last column gives way (or wraps), so that it fits the terminal, or 100 columns without one."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wrap: bool = False) -> None:
+    """A table of texts, plain ones or `Text`.
+
+    Its last column gives way (or wraps), so that it fits the terminal, or 100 columns without one.
+    """
     from rich.table import Table
-    from rich.text import Text
 
     filled = list(rows)
     out = console()
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     room = out.width
     for number, column in enumerate(columns):
-        cells = [column, *(Text.from_markup(row[number]).plain for row in filled)]
+        cells = [column, *(str(row[number]) for row in filled)]
         natural = max(max(map(len, cells)), 1)
         if number == len(columns) - 1:
             width = min(natural, max(room, LEAST_LEFT))
@@ -111,16 +124,17 @@ def show_values(title: str, values: Mapping[str, Any]) -> None:
     out = console()
     for name, value in values.items():
         shown = f"{value:.4g}" if isinstance(value, float) else value
-        out.print(f"  {title:<10} {name} = {shown}", soft_wrap=True, markup=False)
+        out.print(f"  {title:<10} {name} = {shown}", soft_wrap=True)
         title = ""
 
 
-def state_text(job: Job) -> str:
+def state_text(job: Job) -> Text:
     """State with the reason or cause beside it."""
-    style = STATE_STYLES[job.state]
+    from rich.text import Text
+
     beside = job.cause if job.state == "failed" else job.reason
     asked = f" → {job.request}" if job.request else ""
-    return f"[{style}]{job.state}[/]" + (f" ({beside})" if beside else "") + asked
+    return Text.assemble((job.state, STATE_STYLES[job.state]), f" ({beside})" if beside else "", asked)
 
 
 def progress_text(job: Job) -> str:

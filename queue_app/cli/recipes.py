@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -65,8 +66,8 @@ def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = Fals
         for number, step in enumerate(read.steps, 1)
     ]
     table(["#", "STEP", "JOB", "QUEUE", "NEEDS", "SPEC"], rows)
-    changed = "".join(f" --set {word}" for word in overrides or [])
-    next_commands(f"tuneyard run {recipe}{changed}")
+    changed = [part for word in overrides or [] for part in ("--set", word)]
+    next_commands(shlex.join(["tuneyard", "run", str(recipe), *changed]))
 
 
 def _as_dict(step: Any) -> dict[str, Any]:

@@ -134,27 +134,27 @@ def typed(job_type: JobType[Any, Any], values: Mapping[str, str]) -> dict[str, A
     """
     from queue_app.recipe.fields import find_faults, make_absolute
 
-    spec = {name: _value(job_type.spec.model_fields[name], text) for name, text in values.items()}
+    spec = {name: _value(name, job_type.spec.model_fields[name], text) for name, text in values.items()}
     faults = find_faults(job_type.spec, spec, Path.cwd())
     if faults:
         raise Invalid(f"{job_type.kind}: " + "\n       ".join(said for _, said in faults))
     return {name: make_absolute(job_type.spec.model_fields[name], value, Path.cwd()) for name, value in spec.items()}
 
 
-def _value(field: FieldInfo, text: str) -> Any:
-    """The text as a YAML value where the field takes it as such, else as it stands."""
-    from pydantic import TypeAdapter, ValidationError
-    from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
+def _value(name: str, field: FieldInfo, text: str) -> Any:
+    """What was typed for a field: a text as it stands where the field takes one, else the YAML value that it is.
 
-    from queue_app.recipe.fields import annotation_of
+    Raises:
+        Invalid: it is no YAML value
+    """
+    from queue_app.recipe.fields import annotation_of, shapes
+    from queue_app.recipe.yaml import read_value
 
-    try:
-        value = YAML(typ="safe", pure=True).load(text)
-        TypeAdapter(annotation_of(field)).validate_python(value, context={"base": Path.cwd()})
-    except (YAMLError, ValidationError):
+    taken = shapes(annotation_of(field))
+    if taken == {"a text"}:
         return text
-    return value
+    value = read_value(text, f"--{name.replace('_', '-')}")
+    return text if isinstance(value, str) and "a text" in taken else value
 
 
 def seconds_of(option: str, text: str | None) -> float | None:

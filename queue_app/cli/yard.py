@@ -126,7 +126,7 @@ def flower() -> None:
 
 def doctor(as_json: AsJson = False) -> None:
     """Check what a run depends on; the exit code is 1 if something stands in its way."""
-    from rich.markup import escape
+    from rich.text import Text
 
     from queue_app.cli.output import table
     from queue_app.doctor import examine
@@ -135,8 +135,9 @@ def doctor(as_json: AsJson = False) -> None:
     if as_json:
         write_json([finding._asdict() for finding in findings])
     else:
-        marks = {"ok": "[green]ok[/]", "note": "[yellow]note[/]", "blocking": "[bold red]blocking[/]"}
-        table(["CHECK", "", "FINDING"], [[f.check, marks[f.grade], escape(f.finding)] for f in findings], wrap=True)
+        styles = {"ok": "green", "note": "yellow", "blocking": "bold red"}
+        rows = [[f.check, Text(f.grade, styles[f.grade]), f.finding] for f in findings]
+        table(["CHECK", "", "FINDING"], rows, wrap=True)
     if any(finding.grade == "blocking" for finding in findings):
         raise typer.Exit(1)
 

@@ -113,6 +113,18 @@ def override(document: Document, dotted: str, text: str) -> None:
             target[where[-1]] = _override_value(document, where, text)
 
 
+def read_value(text: str, origin: str) -> Any:
+    """One value as it is typed on a command line, by the rule of `override`.
+
+    Raises:
+        Invalid: it is no YAML value
+    """
+    document = Document(origin)
+    value = _override_value(document, (), text)
+    document.raise_problems()
+    return value
+
+
 def _override_value(document: Document, where: Where, text: str) -> Any:
     try:
         node = _compose(text) if text.startswith(("[", "{", '"', "'")) else _plain(text)

@@ -60,7 +60,10 @@ class ArtifactIndex:
         if len(found) > 1:
             raise Invalid(f'"{ref}" fits {len(found)} artifacts; give more of the id')
         if not found:
-            raise NotFound(f'there is no artifact, name or path "{ref}"; `tuneyard models ls` lists the models')
+            raise NotFound(
+                f'there is no artifact, name or path "{ref}"; `tuneyard models ls` and `tuneyard data ls` show '
+                "what there is, `tuneyard models pull` gets a base model"
+            )
         return found[0]
 
     def ls(self, kinds: Sequence[str] = ()) -> list[Artifact]:

@@ -73,26 +73,41 @@ class Database:
             yield connection
 
     def migrate(self) -> None:
-        """Bring the tables to the newest revision; does nothing, quickly, when they are."""
+        """Bring the tables to the newest revision; does nothing, quickly, when they are.
+
+        Raises:
+            Permanent: a newer Tuneyard has written them
+        """
         if self.revision() == SCHEMA_REVISION:
             return
         from alembic import command  # 0.2 s that only a first start pays
         from alembic.config import Config
+        from alembic.script import ScriptDirectory
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
         with self.writing() as connection:
             if self.engine.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+            found = self._revision(connection)
+            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+            if found is not None and found not in known:
+                raise Permanent(
+                    f"{self.url.render_as_string(hide_password=True)}: this store was written by a newer Tuneyard "
+                    f"(revision {found}; this one knows {SCHEMA_REVISION}); upgrade Tuneyard"
+                )
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
     def revision(self) -> str | None:
         """The revision the tables are at; None: there are none."""
         with self.reading() as connection:
-            if not self.engine.dialect.has_table(connection, "alembic_version"):
-                return None
-            return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+            return self._revision(connection)
+
+    def _revision(self, connection: Connection) -> str | None:
+        if not self.engine.dialect.has_table(connection, "alembic_version"):
+            return None
+        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
 
 
 def _make_folder(folder: Path) -> None:

@@ -158,6 +158,8 @@ class Store:
                 raise Invalid(
                     f"job {job_id} has begun, and {job.kind} cannot stand still; `tuneyard jobs cancel` ends it"
                 )
+            if request == Request.PAUSE and job.request == Request.CANCEL:
+                raise Invalid(f"job {job_id} is being cancelled, and cannot stand still")
             held = job.state == State.RUNNING
             if request == Request.CANCEL and job.attempt > 0 and job.state != State.PAUSED:
                 held = True

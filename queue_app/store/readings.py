@@ -88,14 +88,21 @@ class Readings:
         """The run whose id begins with `prefix`.
 
         Raises:
-            NotFound: there is none, or several
+            NotFound: there is none
+            Invalid: there are several
         """
         with self.database.reading() as connection:
-            query = select(runs).where(runs.c.id.startswith(prefix, autoescape=True)).limit(2)
-            rows = connection.execute(query).mappings().all()
-        if len(rows) != 1:
-            raise NotFound(f'there is no run "{prefix}"')
-        return Run.model_validate(dict(rows[0]))
+            query = select(runs).where(runs.c.id.startswith(prefix, autoescape=True)).limit(6)
+            found = [Run.model_validate(dict(row)) for row in connection.execute(query).mappings()]
+        exact = [run for run in found if run.id == prefix]
+        if exact:
+            return exact[0]
+        if not found or not prefix:
+            raise NotFound(f'there is no run "{prefix}"; `tuneyard jobs ls --json` tells the run of each job')
+        if len(found) > 1:
+            ids = ", ".join(run.id for run in found[:5])
+            raise Invalid(f'"{prefix}" fits several runs ({ids}{", …" if len(found) > 5 else ""}); give more of the id')
+        return found[0]
 
     def needs(self, job_id: str) -> list[Job]:
         """The jobs that a job waits for."""

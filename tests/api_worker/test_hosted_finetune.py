@@ -120,6 +120,25 @@ def test_a_job_that_was_cancelled_and_is_retried_starts_another(
     assert [len(seen["jobs"]) for seen in keys.values()] == [1, 1]  # each under a key of its own
 
 
+def test_what_was_finished_before_the_cancel_came_is_collected_by_a_retry(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state") as sandbox, sandbox.client() as client:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)
+        eventually(lambda: next(iter(client.fine_tuning.jobs.list())).status == "succeeded")
+        yard.store.cancel(job_id, actor="test")
+        assert yard.finish(job_id).state == State.CANCELLED
+        told = yard.store.read.history(job_id)[-1].detail
+        yard.store.retry(job_id, actor="test")
+        job = yard.finish(job_id)
+        [seen] = sandbox.ledger()["keys"].values()
+    assert (job.state, (job.result or {})["remote_job"]) == (State.SUCCEEDED, seen["jobs"][0])
+    assert told == {"remote_job": seen["jobs"][0], "remote": "succeeded"}
+    assert (seen["creates_received"], seen["cancels_received"]) == (1, 0)
+
+
 def test_a_cancel_finds_the_job_whose_create_was_not_answered(
     tmp_path: Path, run_here: RunHere, order: dict[str, Any]
 ) -> None:

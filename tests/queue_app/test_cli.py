@@ -63,6 +63,18 @@ def test_no_table_passes_100_columns(yard: Store, capsys: pytest.CaptureFixture[
         assert max(map(len, capsys.readouterr().out.splitlines()), default=0) <= 100, command
 
 
+@pytest.mark.parametrize("words", ["a [/INST] b", "tuneyard[train]", "[bold]"])
+def test_brackets_are_text_wherever_they_come_from(yard: Store, capsys: pytest.CaptureFixture[str], words: str):
+    job_id = submit(yard, Event.FAILED, cause=Cause.PROVIDER, failure=words)
+    yard.submit([NewJob(kind="dataset.split", queue="cpu", spec={"source": words}, step=words[:20])], actor=words)
+    for command in (["jobs", "show", job_id], ["jobs", "ls"], ["jobs", "events", job_id], ["jobs", "watch", job_id]):
+        assert run(command) in (0, 1)
+    shown = capsys.readouterr().out
+    assert shown.count(words) >= 3
+    show_outcome([yard.read.job(job_id)])
+    assert words in capsys.readouterr().out
+
+
 def test_a_job_shows_all_there_is_and_what_to_do(yard: Store, capsys: pytest.CaptureFixture[str]):
     job_id = submit(yard, Event.FAILED, cause=Cause.DATA, failure="support.jsonl line 17: no answer")
     assert run(["jobs", "show", job_id[:5]]) == 0
@@ -211,6 +223,24 @@ def test_a_command_without_its_verb_shows_help_and_no_empty_error(
     said = capsys.readouterr()
     assert "Usage" in said.out
     assert "error" not in said.err
+
+
+@pytest.mark.parametrize("typed", ["gpt # four", "'quoted'", "2024-13-45", "!!int x", "null", "[/INST]", "a: b", "*"])
+def test_a_text_is_taken_as_it_was_typed(yard: Store, capsys: pytest.CaptureFixture[str], typed: str):
+    words = ["jobs", "submit", "finetune.hosted", "--dataset", "x", "--base-model", typed, f"suffix={typed}", "--json"]
+    assert run(words) == 0
+    spec = json.loads(capsys.readouterr().out)["spec"]
+    assert (spec["base_model"], spec["suffix"]) == (typed, typed)
+
+
+def test_numbers_lists_and_what_is_neither_are_told_apart(yard: Store, capsys: pytest.CaptureFixture[str]):
+    words = ["jobs", "submit", "adapter.train", "base_model=x", "dataset=y", "--json"]
+    assert run([*words, "learning_rate=5e-4", "target_modules=[q_proj, v_proj]"]) == 0
+    spec = json.loads(capsys.readouterr().out)["spec"]
+    assert (spec["learning_rate"], spec["target_modules"]) == (5e-4, ["q_proj", "v_proj"])
+    assert run([*words, "learning_rate=[1"]) == 3
+    assert "is not a YAML value" in capsys.readouterr().err
+    assert run([*words, "lora_r=many"]) == 3
 
 
 def test_a_priority_beyond_reason_is_refused(capsys: pytest.CaptureFixture[str]):

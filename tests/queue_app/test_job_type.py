@@ -177,7 +177,8 @@ def test_an_unknown_key_of_a_spec_is_refused() -> None:
         ("../beside", "{parent}/beside", "{parent}/beside"),
         ("ther?", "{base}/ther?", "ther?"),
         ("s3://bucket/key", "s3://bucket/key", "s3://bucket/key"),
-        ("sha256:12", "sha256:12", "sha256:12"),
+        ("builtin:x", "builtin:x", "builtin:x"),
+        ("notes:2026.txt", "{base}/notes:2026.txt", "{base}/notes:2026.txt"),
         ("$base.model", "$base.model", "$base.model"),
         ("/", "/", "/"),
     ],
@@ -186,6 +187,7 @@ def test_paths_of_the_user_become_absolute_and_everything_else_stays(
     tmp_path: Path, value: str, path: str, artifact: str
 ) -> None:
     (tmp_path / "there").touch()
+    (tmp_path / "notes:2026.txt").touch()
     (tmp_path.parent / "beside").touch()
     spec = Given.model_validate({"path": value, "artifact": value}, context={"base": tmp_path})
     places = {"base": tmp_path, "parent": tmp_path.parent}
@@ -193,9 +195,15 @@ def test_paths_of_the_user_become_absolute_and_everything_else_stays(
 
 
 def test_a_path_that_is_not_there_is_said_before_anything_is_submitted(tmp_path: Path) -> None:
-    for value in ("not-there", "*.txt"):
+    for value in ("not-there", "*.txt", "notes:2026.txt", "C:notes"):
         with pytest.raises(ValidationError, match="there is no file or folder"):
             Given.model_validate({"path": value}, context={"base": tmp_path})
+
+
+def test_an_artifact_is_named_by_its_id_without_a_look_at_the_disk(tmp_path: Path) -> None:
+    (tmp_path / "there").touch()
+    given = {"path": "there", "artifact": "sha256:12"}
+    assert Given.model_validate(given, context={"base": tmp_path}).artifact == "sha256:12"
 
 
 def test_without_a_folder_to_start_from_paths_stay_as_they_are() -> None:

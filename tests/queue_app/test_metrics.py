@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from queue_app.celery_app import answer
 from queue_app.errors import Invalid
 from queue_app.lifecycle import Event, Reason
 from queue_app.metrics import StoreCollector, serve_metrics
 from queue_app.store import Database, NewJob, Store
+
+if TYPE_CHECKING:
+    from tests.conftest import RunHere
 
 
 def scrape(store: Store) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -48,6 +53,17 @@ def test_expired_leases_and_stale_messages_are_counted(store: Store):
     figures = scrape(store)
     assert figures[("tuneyard_expired_leases_total", frozenset())] == 1
     assert figures[("tuneyard_stale_messages_total", frozenset())] == 1
+
+
+def test_only_a_ring_that_finds_nothing_due_is_stale(run_here: RunHere):
+    assert not run_here.runner.run(job_id="gone")
+    assert not run_here.runner.run(queue="cpu")
+    assert "stale_messages" not in run_here.store.read.tally()
+    answer(run_here.runner, "cpu", "gone")
+    assert run_here.store.read.tally()["stale_messages"] == 1
+    run_here.runner.stopping.set()
+    answer(run_here.runner, "cpu", "gone")
+    assert run_here.store.read.tally()["stale_messages"] == 1, "it was not looked at"
 
 
 def test_a_taken_port_is_named_with_its_setting(store: Store):

@@ -9,7 +9,7 @@ import pytest
 from pydantic import Field
 
 from queue_app.errors import Permanent, Transient
-from queue_app.job_type import Attempt, PollAgain, Result, Spec, job
+from queue_app.job_type import Attempt, PollAgain, Result, Spec, TakenBack, job
 from queue_app.lifecycle import Cause, State
 
 if TYPE_CHECKING:
@@ -204,9 +204,9 @@ def test_what_was_cancelled_is_started_anew_by_a_retry(run_here: RunHere):
         remote = attempt.once("start", provider.create, find=provider.find)
         return PollAgain(60) if len(provider.created) == 1 else Bought(remote=remote)
 
-    def cancel(spec: Order, attempt: Attempt) -> tuple[str, ...]:
+    def cancel(spec: Order, attempt: Attempt) -> TakenBack:
         cancelled.append(attempt.once("start", provider.create, find=provider.find))
-        return ("start",)
+        return TakenBack(("start",))
 
     here = run_here.declaring(job("thing.buy", queues=("api",), on_cancel=cancel)(buy))
     job_id = here.submit("thing.buy")
@@ -278,11 +278,11 @@ def test_a_cancel_is_carried_out_however_long_the_provider_is_away(run_here: Run
         attempt.once("start", provider.create, find=provider.find, undo=provider.taken_back.append)
         return PollAgain(60)
 
-    def cancel(spec: Order, attempt: Attempt) -> tuple[str, ...]:
+    def cancel(spec: Order, attempt: Attempt) -> TakenBack:
         if outages:
             raise outages.pop()
         provider.taken_back.append("remote-1")
-        return ("start",)
+        return TakenBack(("start",))
 
     here = run_here.declaring(job("thing.buy", queues=("api",), on_cancel=cancel)(buy))
     job_id = here.submit("thing.buy")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import Field, SecretStr
 
 from queue_app.errors import Permanent, Released, Transient
-from queue_app.job_type import ArtifactRef, Attempt, InputPath, JobType, PollAgain, Result, Spec, job
+from queue_app.job_type import ArtifactRef, Attempt, InputPath, JobType, PollAgain, Result, Spec, TakenBack, job
 from queue_app.lifecycle import Cause, Event, Reason, Request, State
 from queue_app.runner import Runner
 from queue_app.store import NewJob
@@ -154,6 +154,40 @@ def test_the_same_work_is_done_once(run_here: RunHere, tmp_path: Path):
     assert len(runs) == 3
 
 
+def test_a_retry_on_a_mended_input_does_not_pass_for_the_work_on_the_broken_one(run_here: RunHere, tmp_path: Path):
+    source = tmp_path / "in.txt"
+
+    def keep(spec: Text, attempt: Attempt) -> Kept:
+        text = Path(spec.source).read_text()
+        if text == "broken":
+            raise Permanent("mend it")
+        return Kept(text=text)
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    source.write_text("broken")
+    failed = keeping("text.keep", source=str(source))
+    source.write_text("mended")
+    keeping.store.retry(failed.id, actor="test")
+    assert (keeping.finish(failed.id).result or {})["text"] == "mended"
+    source.write_text("broken")
+    again = keeping("text.keep", source=str(source))
+    assert (again.state, again.reused_from) == (State.FAILED, None)
+
+
+def test_work_whose_input_was_edited_meanwhile_is_not_reused(run_here: RunHere, tmp_path: Path):
+    source = tmp_path / "in.txt"
+
+    def keep(spec: Text, attempt: Attempt) -> Kept:
+        text = Path(spec.source).read_text()
+        source.write_text("edited while the job ran")
+        return Kept(text=text)
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    for _ in range(2):
+        source.write_text("as it was")
+        assert keeping("text.keep", source=str(source)).reused_from is None
+
+
 def test_a_job_takes_up_the_results_of_those_it_needs(run_here: RunHere, tmp_path: Path):
     def keep(spec: Text, attempt: Attempt) -> Kept:
         made = attempt.workdir / "out.txt"
@@ -209,9 +243,9 @@ def run_until_reporting(here: RunHere, job_id: str, reporting: threading.Event) 
 def test_a_body_that_reports_learns_what_was_asked(run_here: RunHere, request_: Request, state: State):
     reporting, taken_back = threading.Event(), []
 
-    def take_back(spec: Number, attempt: Attempt) -> tuple[str, ...]:
+    def take_back(spec: Number, attempt: Attempt) -> TakenBack:
         taken_back.append(1)
-        return ("start",)
+        return TakenBack(("start",))
 
     def body(spec: Number, attempt: Attempt) -> Doubled:
         while True:
@@ -255,9 +289,9 @@ def test_a_worker_that_shuts_down_hands_its_job_back(run_here: RunHere):
 def test_a_job_past_its_deadline_fails_and_is_taken_back(run_here: RunHere):
     taken_back = []
 
-    def take_back(spec: Number, attempt: Attempt) -> tuple[str, ...]:
+    def take_back(spec: Number, attempt: Attempt) -> TakenBack:
         taken_back.append(1)
-        return ()
+        return TakenBack()
 
     def body(spec: Number, attempt: Attempt) -> Doubled:
         while True:
@@ -354,6 +388,22 @@ def test_a_full_disk_is_said_and_not_taken_for_a_bug(run_here: RunHere):
     failed = run_here.declaring(declare(body))("number.double")
     assert failed.cause == Cause.USER
     assert "/data/checkpoint-20: no room left on the disk" in (failed.failure or "")
+
+
+def test_a_job_whose_log_cannot_be_opened_ends_with_the_reason_and_can_be_retried(run_here: RunHere):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        return Doubled(number=1)
+
+    here = run_here.declaring(declare(body))
+    in_the_way = here.settings.home / "jobs"
+    in_the_way.write_text("no folder")
+    failed = here("number.double")
+    assert (failed.state, failed.cause) == (State.FAILED, Cause.USER)
+    assert "the job's log cannot be written (Not a directory)" in (failed.failure or "")
+    assert str(in_the_way) in (failed.failure or "")
+    in_the_way.unlink()
+    here.store.retry(failed.id, actor="test")
+    assert here.finish(failed.id).state == State.SUCCEEDED
 
 
 def test_a_poll_that_goes_well_clears_the_failures_before_it(run_here: RunHere):

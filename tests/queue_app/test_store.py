@@ -128,6 +128,15 @@ def test_a_job_whose_needs_are_met_already_is_queued_at_once(store: Store):
     assert store.read.job(submit(store, needs=(a,))).state == State.QUEUED
 
 
+def test_a_pause_does_not_take_a_cancel_back(store: Store):
+    job_id = submit(store)
+    claim(store)
+    store.cancel(job_id, actor="user")
+    with pytest.raises(Invalid, match="is being cancelled, and cannot stand still"):
+        store.pause(job_id, actor="user")
+    assert store.read.job(job_id).request == Request.CANCEL
+
+
 def test_cancelling_asks_whoever_may_hold_something(store: Store):
     fresh, held, remote = submit(store), submit(store, priority=2), submit(store, priority=1)
     assert store.cancel(fresh, actor="user").state == State.CANCELLED
@@ -188,6 +197,15 @@ def test_a_file_that_is_no_store_is_named(tmp_path: Path):
     path.write_bytes(b"these are my notes, not a database" * 100)
     with pytest.raises(Permanent, match=r"notes\.db: this is no usable store"):
         Database(f"sqlite:///{path}").migrate()
+
+
+def test_a_store_of_a_newer_tuneyard_is_left_alone(store: Store):
+    with store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0099'")
+    said = rf"written by a newer Tuneyard \(revision 0099; this one knows {SCHEMA_REVISION}\); upgrade"
+    with pytest.raises(Permanent, match=said):
+        store.database.migrate()
+    assert store.database.revision() == "0099"
 
 
 def test_a_locked_store_is_waited_for(store: Store, tmp_path: Path):

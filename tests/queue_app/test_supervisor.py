@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -77,6 +78,7 @@ class Running:
 
     folder: Path
     popen: subprocess.Popen[bytes]
+    cat: subprocess.Popen[bytes]  # writes down its output, so that this does not end with a full disk
 
     @property
     def home(self) -> Path:
@@ -118,7 +120,7 @@ class Running:
 def start_yard(tmp_path: Path) -> Iterator[Callable[..., Running]]:
     started: list[Running] = []
 
-    def start(*lines: str, folder: Path = tmp_path, **settings: Any) -> Running:
+    def start(*lines: str, folder: Path = tmp_path, piped: bool = False, **settings: Any) -> Running:
         python = sys.executable
         (folder / "part.py").write_text(PART)
         named = [(line.partition(":")[0], line.partition(":")[2].strip()) for line in lines]
@@ -128,14 +130,18 @@ def start_yard(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         )
         env = {**os.environ, "PYTHONPATH": str(ROOT)}
         with (folder / f"output{len(started) or ''}").open("wb") as output:
-            popen = subprocess.Popen(
-                [sys.executable, "-c", SUPERVISE, str(folder), json.dumps(settings)],
-                stdout=output,
-                stderr=output,
-                cwd=folder,
-                env=env,
-            )
-        started.append(Running(folder, popen))
+            cat = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=output)
+            assert cat.stdin is not None
+            with cat.stdin as pipe:
+                written = pipe if piped else output
+                popen = subprocess.Popen(
+                    [sys.executable, "-c", SUPERVISE, str(folder), json.dumps(settings)],
+                    stdout=written,
+                    stderr=written,
+                    cwd=folder,
+                    env=env,
+                )
+        started.append(Running(folder, popen, cat))
         return started[-1]
 
     yield start
@@ -143,6 +149,8 @@ def start_yard(tmp_path: Path) -> Iterator[Callable[..., Running]]:
         yard.popen.kill()
         yard.popen.wait()
         Family(0, yard_mark(yard.home)).kill()
+        yard.cat.kill()
+        yard.cat.wait()
 
 
 def test_the_others_start_when_the_broker_answers(start_yard: Callable[..., Running]) -> None:
@@ -283,6 +291,54 @@ def test_a_broker_that_never_answers_is_said_and_nothing_is_left(start_yard: Cal
     assert yard.living() == set()
 
 
+def test_a_disk_that_fills_up_ends_nothing_and_is_said_once(start_yard: Callable[..., Running]) -> None:
+    yard = start_yard("broker: broker", "cpu: steady", "api: steady", piped=True)
+    yard.wait_for("cpu started", "api started")
+    eventually(lambda: len(yard.living()) == 3 and yard.pid("api.1"))
+    before, report = yard.living(), yard.report()
+    _fill_the_disk(yard)
+    os.kill(yard.pid("api.1"), signal.SIGKILL)
+    eventually(lambda: yard.living() - before, what="the next start")
+    eventually(lambda: not (yard.home / "yard.json.new").exists(), what="the end of the half-written report")
+    assert yard.report() == report
+    assert before - {yard.pid("api.1")} <= yard.living()
+    _fill_the_disk(yard, bytes_left=resource.RLIM_INFINITY)
+    eventually(lambda: yard.pid("api.1") in yard.living() - before, what="a new report")
+    yard.wait_for_output(r"yard\.json says again what runs")
+    assert yard.output.count("yard.json cannot be written (File too large); free some space") == 1
+
+
+def test_output_that_could_not_be_written_is_owned_up_to(start_yard: Callable[..., Running]) -> None:
+    yard = start_yard("broker: broker", "cpu: steady")
+    yard.wait_for("cpu started")
+    before = yard.living()
+    _fill_the_disk(yard)
+    os.kill(yard.pid("cpu.1"), signal.SIGKILL)
+    eventually(lambda: yard.living() - before, what="the next start")
+    _fill_the_disk(yard, bytes_left=resource.RLIM_INFINITY)
+    yard.wait_for_output(r"yard +\| \* the output could not be written \d+ times; lines may be missing above")
+
+
+def test_a_yard_on_a_full_disk_still_stops_with_grace(start_yard: Callable[..., Running]) -> None:
+    yard = start_yard("broker: broker", "cpu: slow")
+    yard.wait_for("cpu started")
+    _fill_the_disk(yard)
+    assert yard.end(signal.SIGINT) == 0
+    assert [note for note in yard.notes if "ended" in note] == ["cpu ended", "broker ended"]
+    assert yard.living() == set()
+    assert not (yard.home / "yard.json").exists()
+
+
+def test_a_yard_does_not_start_where_it_cannot_say_what_runs(tmp_path: Path) -> None:
+    (tmp_path / "Procfile").write_text("broker: sleep 600\n")
+    limited = ["sh", "-c", 'ulimit -f 0; exec "$@"', "sh", sys.executable, "-c", SUPERVISE, str(tmp_path), "{}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    refused = subprocess.run(limited, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert refused.returncode == 1
+    assert f"Permanent: {tmp_path / 'home'} cannot be written; free some space" in refused.stderr
+    assert Family(0, yard_mark(tmp_path / "home")).living() == set()
+
+
 def test_a_program_that_is_missing_does_not_stop_the_others(start_yard: Callable[..., Running]) -> None:
     yard = start_yard("broker: broker", "cpu: steady", "flower: no-such-program --port 1")
     yard.wait_for_output(
@@ -341,6 +397,12 @@ def test_the_procfile_names_every_process_and_honcho_reads_it() -> None:
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert "broker, sweeper, cpu, api, gpu, sandbox, metrics, flower" in checked.stderr + checked.stdout
+
+
+def _fill_the_disk(yard: Running, *, bytes_left: int = 0) -> None:
+    """Let the supervisor, and what it starts from now on, write no file beyond so many bytes."""
+    _, most = resource.prlimit(yard.popen.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(yard.popen.pid, resource.RLIMIT_FSIZE, (bytes_left, most))
 
 
 def _watchdog(yard: Running) -> int:
