@@ -44,7 +44,7 @@ def test_a_job_succeeds_without_holding_a_worker(tmp_path: Path, run_here: RunHe
     assert (job.result["examples"], job.result["holdout_examples"], job.result["steps"]) == (12, 3, 4)
     assert (job.result["trained_tokens"], job.result["train_loss"]) == (0, None)
     assert "nothing is trained" in job.result["warnings"][0]
-    assert job.attempt > 2  # it was left and looked at again
+    assert job.attempt > 1  # it was left and looked at again
     assert job.failures == 0
     assert (ledger["jobs_created"], ledger["uploads_received"]) == (1, 2)
     report = yard.artifact(job.result["report"])
