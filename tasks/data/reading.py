@@ -5,31 +5,35 @@ A file is read as a stream: memory depends on its longest row, not on its length
 
 from __future__ import annotations
 
-import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from queue_app.errors import Permanent
+from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.formats import find_format, recognise
+from tasks.data.columns import arrow_rows, column_names, from_cells, parquet_rows, present
+from tasks.data.cutting import Fault, cut_lines, cut_objects, cut_table
+from tasks.data.finding import EXAMPLES, container, data_files
+from tasks.data.formats import chatml, find_format, names, recognise
+from tasks.data.legacy import modernise
+from tasks.data.opening import blocks
+from tasks.data.record import Record
+from tasks.data.wording import shape, syntax
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
-
     from tasks.data.formats import Format
-    from tasks.data.record import Record
 
-EXAMPLES = "examples.jsonl"
-MARK = b"\xef\xbb\xbf"
-_AT = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
+__all__ = ["EXAMPLES", "BadRow", "Reading", "Row", "data_file", "read_records", "read_rows"]
+
+MOST_ROW_BYTES = 16 << 20  # of one row; longer ones are bad, and are not read whole
+_UNFIT = (ValueError, RecursionError)  # what a row may lead to that is no record; msgspec's errors are of the first
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(msgspec.Struct, frozen=True):
     """A record, and the line of the file that it stood in."""
 
     file: Path
@@ -48,10 +52,11 @@ class BadRow:
     repair: str
     raw: bytes
     field: str = ""
+    unit: str = "line"  # or row, where a file has no lines
 
     def __str__(self) -> str:
         where = f"{self.field}: " if self.field else ""
-        return f"{self.file} line {self.line}: {where}{self.problem}; {self.repair}"
+        return f"{self.file} {self.unit} {self.line}: {where}{self.problem}; {self.repair}"
 
 
 @dataclass
@@ -60,22 +65,32 @@ class Reading:
 
     format: str | None = None  # found out from the first row where it is None
     unknown: Counter[str] = field(default_factory=Counter)  # keys that the format does not know; kept as metadata
+    most_row_bytes: int = MOST_ROW_BYTES
+
+
+class OtherFormat(ValueError):
+    """A row of another format than those before it."""
 
 
 def read_rows(source: Path, reading: Reading | None = None) -> Iterator[Row | BadRow]:
-    """Every row of a dataset folder or a file, in order; blank lines are passed over.
+    """Every row of a file, a dataset folder, a folder or glob of files or a saved `datasets` folder, in order.
 
     Raises:
-        Permanent: there is no such file
-        Invalid: the format cannot be told from the first row
+        Permanent: there is no such file, or it has no columns of any format
+        Invalid: several formats have such rows as the first one
     """
-    file = data_file(source)
     reading = reading or Reading()
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            raw = (line.removeprefix(MARK) if number == 1 else line).rstrip()
-            if raw:
-                yield _row(file, number, raw, reading)
+    for file in data_files(source):
+        kind = container(file)
+        if kind in ("lines", "objects"):
+            cut = cut_lines if kind == "lines" else cut_objects
+            yield from _from_json(_Place(file, kind), cut(blocks(file), reading.most_row_bytes), reading)
+        elif kind == "table":
+            yield from _from_cells(_Place(file, kind), cut_table(blocks(file), reading.most_row_bytes), reading)
+        else:
+            _refuse_columns(file, column_names(file), reading)
+            rows = parquet_rows(file) if kind == "parquet" else arrow_rows(file)
+            yield from _from_cells(_Place(file, kind), rows, reading)
 
 
 def read_records(source: Path, reading: Reading | None = None) -> Iterator[Record]:
@@ -91,64 +106,143 @@ def read_records(source: Path, reading: Reading | None = None) -> Iterator[Recor
 
 
 def data_file(source: Path) -> Path:
-    """The file of examples behind a dataset folder, or the file itself.
+    """The file of examples behind a source, or the source itself where there are several.
 
     Raises:
         Permanent: there is none
     """
-    file = source / EXAMPLES if source.is_dir() else source
-    if not file.is_file():
-        raise Permanent(f"{file} does not exist; a dataset is a .jsonl file, or a folder with {EXAMPLES}")
-    return file
+    files = data_files(source)
+    return files[0] if len(files) == 1 else source
 
 
-def _row(file: Path, number: int, raw: bytes, reading: Reading) -> Row | BadRow:
-    try:
-        return Row(file, number, _record(raw, reading))
-    except UnicodeDecodeError as error:
-        problem = f"byte {error.start + 1} is not UTF-8"
-        return BadRow(file, number, "encoding", problem, "save the file as UTF-8", raw)
-    except msgspec.ValidationError as error:
-        problem, name = _placed(str(error))
-        return BadRow(
-            file, number, "shape", problem, f"see `tuneyard kinds dataset.convert` for {reading.format}", raw, name
-        )
-    except msgspec.DecodeError as error:
-        return BadRow(file, number, "json", f"not JSON: {error}", "repair the line, or leave it out", raw)
-    except RecursionError:
-        return BadRow(file, number, "json", "nested too deeply to be an example", "leave it out", raw)
-    except ValueError as error:
-        return BadRow(file, number, "shape", str(error), "repair the line, or leave it out", raw)
+@dataclass(frozen=True)
+class _Place:
+    """Where rows come from, for what is said about the bad ones."""
+
+    file: Path
+    kind: str
+
+    def fault(self, fault: Fault) -> BadRow:
+        return BadRow(self.file, fault.number, fault.rule, fault.problem, fault.repair, fault.raw, unit=self.unit)
+
+    def bad(self, number: int, raw: bytes, error: Exception) -> BadRow:
+        if isinstance(error, OtherFormat):
+            repair = "keep one format to a file"
+            return BadRow(self.file, number, "format", str(error), repair, raw, unit=self.unit)
+        if isinstance(error, (UnicodeError, RecursionError)) or type(error) is msgspec.DecodeError:
+            rule, problem, repair = syntax(raw, error)
+            return BadRow(self.file, number, rule, problem, repair, raw, unit=self.unit)
+        name, problem, repair = shape(error)
+        return BadRow(self.file, number, "shape", problem, repair, raw, name, self.unit)
+
+    @property
+    def unit(self) -> str:
+        return "line" if self.kind in ("lines", "table") else "row"
 
 
-def _record(raw: bytes, reading: Reading) -> Record:
-    """The record, by the short way where the row has no key that its format does not know."""
-    if reading.format is not None:
-        known = find_format(reading.format)
+def _from_json(place: _Place, cut: Iterator[tuple[int, bytes] | Fault], reading: Reading) -> Iterator[Row | BadRow]:
+    """The rows, by the short way where one has no key that its format does not know."""
+    file, shortcut = place.file, _Shortcut(reading.format)
+    for found in cut:
+        if isinstance(found, Fault):
+            yield place.fault(found)
+            continue
+        number, raw = found
         try:
-            return known.to_record(msgspec.json.decode(raw, type=known.Row))
-        except msgspec.ValidationError:
-            pass  # a key that is not known is kept; anything else comes up again there
-    return _convert(msgspec.json.decode(raw, type=dict[str, Any]), reading)
+            record = shortcut.to_record(shortcut.decode(raw))
+        except _UNFIT:  # a key that is not known is kept, a row of old is brought up to date; the rest comes up again
+            try:
+                record = _convert(msgspec.json.decode(raw, type=dict[str, Any]), reading)
+            except _UNFIT as error:
+                yield place.bad(number, raw.strip(), error)
+                continue
+            finally:
+                if shortcut.format != reading.format:
+                    shortcut = _Shortcut(reading.format)
+        yield Row(file, number, record)
 
 
-def _convert(row: dict[str, Any], reading: Reading) -> Record:
+class _Shortcut:
+    """Decodes rows of a known format without a detour."""
+
+    def __init__(self, name: str | None) -> None:
+        known = find_format(name or "chat")
+        self.format = name
+        self.decode = msgspec.json.Decoder(known.Row).decode if name else _undecided
+        self.to_record = known.to_record
+
+
+def _undecided(raw: bytes) -> Any:
+    raise ValueError(raw)
+
+
+def _from_cells(
+    place: _Place, rows: Iterator[tuple[int, dict[str, Any]] | Fault], reading: Reading
+) -> Iterator[Row | BadRow]:
+    for found in rows:
+        if isinstance(found, Fault):
+            yield place.fault(found)
+            continue
+        number, cells = found
+        try:
+            record = _convert(present(cells), reading, cells=True)
+        except _UNFIT as error:
+            yield place.bad(number, msgspec.json.encode(cells, enc_hook=str), error)
+            continue
+        yield Row(place.file, number, record)
+
+
+def _refuse_columns(file: Path, columns: list[str], reading: Reading) -> None:
+    if columns and reading.format is None and recognise(dict.fromkeys(columns)) is None:
+        raise Permanent(
+            f"{file}: no format has the columns {', '.join(columns)}; rename them, or name one: from_format= "
+            f"({', '.join(names())})",
+            cause=Cause.DATA,
+        )
+
+
+def _convert(row: dict[str, Any], reading: Reading, *, cells: bool = False) -> Record:
     if reading.format is None:
-        reading.format = recognise(row)
+        reading.format = tell_format(row)
         if reading.format is None:
             found = ", ".join(f'"{key}"' for key in row) or "nothing"
             raise ValueError(f"no format has rows with these keys: {found}")
     known: Format = find_format(reading.format)
-    names = set(known.Row.__struct_encode_fields__)
-    unknown = {key: row.pop(key) for key in list(row) if key not in names}
-    record = known.to_record(msgspec.convert(row, known.Row))
+    try:
+        return _fit(modernise(from_cells(row, known.Row) if cells else row), known, reading, strict=not cells)
+    except ValueError:
+        if (other := _other_format(row, known)) not in (None, reading.format):
+            raise OtherFormat(f"a row of {other} where the first was of {reading.format}") from None
+        raise
+
+
+def tell_format(row: dict[str, Any]) -> str | None:
+    """The name of the one format that a row is of; None where none knows it.
+
+    Raises:
+        Invalid: several do; names them
+    """
+    found = recognise(row)
+    text = row.get("text")
+    return "chatml" if found == "text" and isinstance(text, str) and chatml.marks(text) else found
+
+
+def _other_format(row: dict[str, Any], known: Format) -> str | None:
+    """The format of a row that lacks what `known` must have."""
+    needed = {info.encode_name for info in msgspec.structs.fields(known.Row) if info.required}
+    if (needed and needed <= row.keys()) or (not needed and known.recognises(frozenset(row))):
+        return None
+    try:
+        return tell_format(row)
+    except Invalid:
+        return None
+
+
+def _fit(row: dict[str, Any], known: Format, reading: Reading, *, strict: bool) -> Record:
+    fields = known.Row.__struct_encode_fields__
+    unknown = {key: row.pop(key) for key in list(row) if key not in fields}
+    record = known.to_record(msgspec.convert(row, known.Row, strict=strict))
     if unknown:
         reading.unknown.update(unknown.keys())
         record.metadata = record.metadata | unknown
     return record
-
-
-def _placed(message: str) -> tuple[str, str]:
-    """msgspec's message without its place, and the place as a path of keys."""
-    found = _AT.search(message)
-    return (message[: found.start()], found["field"]) if found else (message, "")

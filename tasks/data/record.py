@@ -8,6 +8,9 @@ that one cannot hold, and counts it.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -25,8 +28,8 @@ class Function(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     arguments: str
 
 
-class ToolCall(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """One call of a tool by the assistant; `id` is what the tool's answer refers to."""
+class ToolCall(msgspec.Struct, forbid_unknown_fields=True):
+    """One call of a tool by the assistant; `id` is what the tool's answer refers to. The providers want the type."""
 
     id: str
     function: Function
@@ -75,7 +78,6 @@ class Record(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
 
 _ENCODER = msgspec.json.Encoder(order="deterministic")
-_DEFAULTS: tuple[Any, ...] = ([], [], None, None, None, None, None, None, None, {})  # of the fields after `messages`
 _CONTENT = tuple(name for name in Message.__struct_fields__ if name != "weight")
 
 
@@ -92,7 +94,18 @@ def content_hash(record: Record) -> str:
 
 
 def count_unheld(record: Record, held: frozenset[str], dropped: Counter[str]) -> None:
-    """Count, by field, what a record has and a format that holds only `held` cannot take."""
-    for name, default in zip(Record.__struct_fields__[1:], _DEFAULTS, strict=True):
-        if name not in held and getattr(record, name) != default:
-            dropped[name] += 1
+    """Count, by field, what a record has beside its messages and a format that holds only `held` cannot take."""
+    names, values_of, nothing = _beside(held)
+    values = values_of(record)
+    if values != nothing:
+        for name, value, none in zip(names, values, nothing, strict=True):
+            if value != none:
+                dropped[name] += 1
+
+
+@cache
+def _beside(held: frozenset[str]) -> tuple[tuple[str, ...], Callable[[Record], tuple[Any, ...]], tuple[Any, ...]]:
+    """What a format does not hold: the names, the way to a record's values, and those of a record without them."""
+    names = tuple(name for name in Record.__struct_fields__[1:] if name not in held)
+    values_of = attrgetter(*names)
+    return names, values_of, values_of(Record([]))

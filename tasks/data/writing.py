@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tasks.data.reading import EXAMPLES
+from tasks.data.columns import arrow_schema, to_cells
+from tasks.data.finding import EXAMPLES
 
 if TYPE_CHECKING:
-    from pathlib import Path
     from types import TracebackType
     from typing import BinaryIO, Self
 
     from tasks.data.record import Record
+
+
+LINES = 256  # written at a time
+GROUP_ROWS = 10_000  # of a Parquet file
 
 
 class JsonlWriter:
@@ -23,13 +30,14 @@ class JsonlWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.count = 0
-        self._encoder = msgspec.json.Encoder()
+        self._encode = msgspec.json.Encoder().encode
+        self._lines: list[bytes] = []
         self._part = path.with_name(f".{path.name}.part")
         self._file: BinaryIO
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self._part.open("wb", buffering=1 << 20)
+        self._file = self._part.open("wb")
         return self
 
     def write(self, row: Any) -> None:
@@ -38,17 +46,37 @@ class JsonlWriter:
         Raises:
             ValueError: it holds half a surrogate pair, which UTF-8 cannot say
         """
-        self._file.write(self._encoder.encode(row) + b"\n")
+        self._lines.append(self._encode(row))
         self.count += 1
+        if len(self._lines) == LINES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is held back; also called when all rows have come."""
+        if self._lines:
+            self._file.write(b"\n".join([*self._lines, b""]))
+            self._lines.clear()
+
+    def finish(self) -> None:
+        """Write what stands behind all rows; also called when the work failed."""
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        with self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        if kind is None:
-            self._part.replace(self.path)
-        else:
-            self._part.unlink()
+        complete = False
+        try:
+            with self._file:
+                try:
+                    if kind is None:
+                        self.flush()
+                finally:
+                    self.finish()
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            complete = kind is None
+        finally:
+            if complete:
+                self._part.replace(self.path)
+            else:
+                self._part.unlink()
 
 
 class DatasetWriter(JsonlWriter):
@@ -59,3 +87,65 @@ class DatasetWriter(JsonlWriter):
 
     def write(self, row: Record) -> None:
         super().write(row)
+
+
+class CsvWriter(JsonlWriter):
+    """A CSV file of one format's rows, complete or absent; lists and objects stand in their cells as JSON."""
+
+    def __init__(self, path: Path, kind: type[msgspec.Struct]) -> None:
+        super().__init__(path)
+        self._names = kind.__struct_encode_fields__
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._text = io.StringIO(newline="")
+        self._table = csv.writer(self._text, lineterminator="\n")
+        self._table.writerow(self._names)
+        return self
+
+    def write(self, row: msgspec.Struct) -> None:
+        cells = to_cells(row)
+        self._table.writerow([_cell(cells.get(name)) for name in self._names])
+        self.count += 1
+        if self.count % LINES == 0:
+            self.flush()
+
+    def flush(self) -> None:
+        self._file.write(self._text.getvalue().encode())
+        self._text.seek(0)
+        self._text.truncate()
+
+
+class ParquetWriter(JsonlWriter):
+    """A Parquet file of one format's rows, complete or absent; lists and objects are JSON in a text."""
+
+    def __init__(self, path: Path, kind: type[msgspec.Struct]) -> None:
+        super().__init__(path)
+        self._kind = kind
+        self._rows: list[dict[str, Any]] = []
+
+    def __enter__(self) -> Self:
+        import pyarrow.parquet
+
+        super().__enter__()
+        self._table = pyarrow.parquet.ParquetWriter(self._file, arrow_schema(self._kind), compression="zstd")
+        return self
+
+    def write(self, row: msgspec.Struct) -> None:
+        self._rows.append(to_cells(row))
+        self.count += 1
+        if len(self._rows) == GROUP_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        import pyarrow
+
+        self._table.write_table(pyarrow.Table.from_pylist(self._rows, schema=arrow_schema(self._kind)))
+        self._rows.clear()
+
+    def finish(self) -> None:
+        self._table.close()
+
+
+def _cell(value: Any) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value

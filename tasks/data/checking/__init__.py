@@ -1,0 +1,1 @@
+"""What a provider would say to a file, said before it is uploaded."""

@@ -1,0 +1,133 @@
+"""Tokens of examples, and those that have too many."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from tasks.data.checking.finding import Problem
+from tasks.data.checking.limits import Limit, limits_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from tasks.data.checking.target_lines import Said
+    from tasks.data.counting import Counting
+
+_TEXT_KEYS = (
+    "messages",
+    "contents",
+    "input",
+    "preferred_output",
+    "non_preferred_output",
+    "prompt",
+    "completion",
+    "text",
+)
+
+
+class Spoken(msgspec.Struct, gc=False):
+    """What of a row is counted: its texts, and of how many messages they are."""
+
+    texts: list[str]
+    messages: int
+    names: int = 0
+    tools: bool = False
+
+
+@dataclass
+class Lengths:
+    """Counts batches of rows and remembers sum, longest and excess."""
+
+    target: str
+    counting: Counting
+    context: int | None = None  # tokens; of the base model, or as the user says
+    total: int = 0
+    longest: int = 0
+    longest_line: int = 0
+    over: int = 0
+    with_tools: int = 0  # rows whose tools were counted by their JSON
+    _limits: list[Limit] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._limits = [] if self.context else limits_of(self.target, "example_tokens")
+
+    def measure(self, rows: Sequence[tuple[int, Spoken]]) -> list[Said | None]:
+        """For each row, by its line and what is spoken in it, what is wrong with its length."""
+        texts = [text for _, spoken in rows for text in spoken.texts]
+        counts = iter(self.counting.count(texts))
+        return [self._one(line, spoken, sum(next(counts) for _ in spoken.texts)) for line, spoken in rows]
+
+    def _one(self, line: int, spoken: Spoken, tokens: int) -> Said | None:
+        role = 1 if self.counting.counts_roles else 0  # every role is one token in the vocabularies at hand
+        tokens += spoken.messages * (self.counting.per_message + role) + spoken.names + self.counting.per_example
+        self.total += tokens
+        self.with_tools += spoken.tools
+        if tokens > self.longest:
+            self.longest, self.longest_line = tokens, line
+        said = self._said(tokens)
+        self.over += said is not None
+        return said
+
+    def _said(self, tokens: int) -> Said | None:
+        about = "" if self.counting.exact else "about "
+        repair = "shorten it, or split it in two"
+        if self.context is not None:
+            if tokens <= self.context:
+                return None
+            text = f"{about}{tokens:,} tokens, and the context has {self.context:,}"
+            return "example-tokens", "blocking" if self.counting.exact else "warning", Problem("", text, repair)
+        for limit in self._limits:
+            if limit.maximum is not None and tokens > limit.maximum:
+                text = f"{about}{tokens:,} tokens, and {self.target} takes {limit.maximum:,} ({limit.source})"
+                severity = limit.severity if self.counting.exact else "warning"
+                return "example-tokens", severity, Problem("", text, repair)
+        return None
+
+
+def spoken_in(row: dict[str, Any]) -> Spoken:
+    """What of any row is counted; tools by their JSON, which is near what the models see and not the same."""
+    spoken = Spoken([], 0)
+    for key in _TEXT_KEYS:
+        if key in row:
+            _collect(row[key], spoken)
+    holders = (row, row["input"]) if isinstance(row.get("input"), dict) else (row,)
+    for holder in holders:
+        if holder.get("tools"):
+            spoken.tools = True
+            spoken.texts.append(msgspec.json.encode(holder["tools"]).decode())
+    instruction = row.get("systemInstruction")
+    if isinstance(instruction, dict):
+        _collect([instruction], spoken)
+    return spoken
+
+
+def _collect(value: Any, spoken: Spoken) -> None:
+    if isinstance(value, str):
+        spoken.texts.append(value)
+    elif isinstance(value, dict):
+        _collect(value.get("messages"), spoken)
+    elif isinstance(value, list):
+        for message in value:
+            if isinstance(message, dict):
+                _collect_message(message, spoken)
+
+
+def _collect_message(message: dict[str, Any], spoken: Spoken) -> None:
+    spoken.messages += 1
+    content = message.get("content", message.get("parts"))
+    parts = content if isinstance(content, list) else [content]
+    spoken.texts += [text for text in map(_text_of, parts) if text]
+    if isinstance(message.get("name"), str):
+        spoken.texts.append(message["name"])
+        spoken.names += 1
+    if message.get("tool_calls"):
+        spoken.tools = True
+        spoken.texts.append(msgspec.json.encode(message["tool_calls"]).decode())
+
+
+def _text_of(part: Any) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    return text if isinstance(text, str) else ""

@@ -1,0 +1,62 @@
+"""The repaired copy: the provider's file, or a dataset; and beside the report what was set aside."""
+
+from __future__ import annotations
+
+from codecs import BOM_UTF8
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from tasks.data.reading import EXAMPLES
+from tasks.data.writing import DatasetWriter, JsonlWriter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Self
+
+    from tasks.data.checking.target_lines import Line
+    from tasks.data.record import Record
+
+REJECTED = "rejected.jsonl"
+
+
+class Rejected(msgspec.Struct):
+    """A row that was set aside: where it stood, why, and its text as it was."""
+
+    line: int
+    reasons: list[str]
+    row: str
+
+
+class Output:
+    """Writes `folder`/examples.jsonl – records, or the target's rows – and `report`/rejected.jsonl."""
+
+    def __init__(self, folder: Path, report: Path, *, records: bool, mark: bool) -> None:
+        self._good = DatasetWriter(folder) if records else JsonlWriter(folder / EXAMPLES)
+        self._bad = JsonlWriter(report / REJECTED)
+        self._records = records
+        self._mark = BOM_UTF8 if mark else b""
+        self._open = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._open.enter_context(self._good)
+        self._open.enter_context(self._bad)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._open.__exit__(kind, error, at)
+
+    def keep(self, raw: bytes, record: Record | None) -> None:
+        """Write a good row."""
+        if self._records:
+            if record is not None:
+                self._good.write(record)
+            return
+        start = self._mark if self._good.count == 0 else b""
+        JsonlWriter.write(self._good, msgspec.Raw(start + raw))
+
+    def reject(self, line: Line, reasons: list[str]) -> None:
+        """Write a row that is set aside."""
+        self._bad.write(Rejected(line.number, reasons, line.raw.decode(errors="replace")))

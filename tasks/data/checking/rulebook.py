@@ -1,0 +1,93 @@
+"""Which rules a row stands under, and what they find in it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tasks.data.checking import calls, content, contents, conversation, keys, mistral, plain, preference, weights
+from tasks.data.checking.finding import Problem, Rule, Turns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from tasks.data.checking.finding import Severity
+    from tasks.data.checking.target import Kind, Target
+
+Found = tuple[Rule, "Severity", Problem]
+
+_TALK = (*content.RULES, *weights.RULES, *calls.RULES)
+RULES: Mapping[Kind, tuple[Rule, ...]] = {
+    "chat": (*keys.RULES, *conversation.RULES, *_TALK),
+    "preference": (*keys.RULES, *conversation.INPUT_RULES, *_TALK, *preference.RULES),
+    "contents": (keys.UNKNOWN_KEY, *contents.RULES),
+    "completion": (keys.UNKNOWN_KEY, *plain.TEXT_RULES),
+    "text": (keys.UNKNOWN_KEY, *plain.TEXT_RULES),
+    "tokens": (keys.UNKNOWN_KEY, *plain.TOKEN_RULES),
+}
+# those of a talk that look at what stands beside its messages
+BESIDE = tuple(rule for rule in RULES["chat"] if rule.name in ("unknown-key", "tools", "example-weight"))
+_MESSAGES_KEY: Mapping[Kind, str] = {"chat": "messages", "contents": "contents", "preference": "messages"}
+ROW = Rule("row", "rows of a kind that the target takes", "blocking", lambda turns, target: iter(()))
+
+
+def every_rule() -> dict[str, Rule]:
+    """Every rule over rows, by its name."""
+    found = [rule for rules in RULES.values() for rule in rules]
+    return {rule.name: rule for rule in (ROW, *found, *mistral.RULES)}
+
+
+def judge(row: dict[str, Any], target: Target, *, plain: bool = False) -> list[Found]:
+    """What the target's rules find in a row; with `plain` its messages are known to be right."""
+    turns = turns_of(row, target)
+    if isinstance(turns, Problem):
+        return [(ROW, "blocking", turns)]
+    if plain:
+        return list(_ask(BESIDE, turns, target))
+    found = list(_ask(RULES[keys.kind_of(row) or "chat"], turns, target))
+    if not any(severity == "blocking" for _, severity, _ in found):
+        found += _ask(mistral.RULES, turns, target)
+    return found
+
+
+def mend(row: dict[str, Any], target: Target, found: list[Found]) -> None:
+    """Apply, in place, the repairs of the rules that found something mendable."""
+    turns = turns_of(row, target)
+    if isinstance(turns, Problem):
+        return
+    for rule in dict.fromkeys(rule for rule, _, problem in found if problem.fixable):
+        if rule.mend is not None:
+            rule.mend(turns, target)
+
+
+def turns_of(row: dict[str, Any], target: Target) -> Turns | Problem:
+    """The messages of a row, or why there are none to look at."""
+    kind = keys.kind_of(row)
+    if kind is None or kind not in target.kinds:
+        wanted = " or ".join("+".join(sorted(known & _NAMED)) for known in target.kinds.values())
+        repair = f"{target.name} wants {wanted}; `tuneyard data convert` writes it"
+        return Problem("", f"the keys are {', '.join(sorted(row)) or 'none'}", repair)
+    if kind not in _MESSAGES_KEY:
+        return Turns(row, row, "")
+    prefix, key = ("input.", "messages") if kind == "preference" else ("", _MESSAGES_KEY[kind])
+    holder = row.get("input") if kind == "preference" else row
+    messages = holder.get(key) if isinstance(holder, dict) else None
+    if not isinstance(holder, dict) or not _is_list_of_objects(messages):
+        return Problem(f"{prefix}{key}", "no list of messages", f"give {prefix}{key} a list of at least one object")
+    return Turns(row, {**holder, "messages": messages} if kind == "contents" else holder, prefix)
+
+
+def _is_list_of_objects(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, dict) for item in value)
+
+
+_NAMED = frozenset({"messages", "input", "preferred_output", "non_preferred_output", "contents"}) | frozenset(
+    {"prompt", "completion", "text", "token_ids", "labels"}
+)
+
+
+def _ask(rules: tuple[Rule, ...], turns: Turns, target: Target) -> Iterator[Found]:
+    for rule in rules:
+        severity = target.heeds(rule.name, rule.severity)
+        if severity != "off":
+            for problem in rule.find(turns, target):
+                yield rule, severity, problem

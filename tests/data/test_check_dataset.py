@@ -1,0 +1,96 @@
+"""`dataset.check` as a job."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from pydantic import ValidationError
+
+from queue_app.lifecycle import Cause, State
+from tasks.check_dataset import CheckDataset
+from tasks.data.record import Message, Record
+from tasks.data.writing import DatasetWriter
+from tests.tiny_model import CONTEXT, make_tiny_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.conftest import RunHere
+
+PLAIN = {"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}]}
+BESIDE = {"weight": 0.4, "source_agent": "a", "target_agent": "b", "cross_agent_weight": 0.4, "metadata": {"k": 1}}
+
+
+def write_file(path: Path, rows: list[Any]) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def write_dataset(folder: Path, answer: str = "There.") -> str:
+    with DatasetWriter(folder) as writer:
+        for _ in range(10):
+            writer.write(Record([Message("user", "Where?"), Message("assistant", answer)], source_agent="a"))
+    return str(folder)
+
+
+def test_a_blocked_file_fails_at_the_gate_and_its_report_is_kept(run_here: RunHere, tmp_path: Path) -> None:
+    source = write_file(tmp_path / "train.jsonl", [PLAIN] * 10 + [PLAIN | BESIDE])
+    job = run_here("dataset.check", source=source, target="openai")
+    assert (job.state, job.cause) == (State.FAILED, Cause.GATE)
+    assert f"{source} line 11: weight:" in str(job.failure)
+    report = next(word.rstrip(";") for word in str(job.failure).split() if word.startswith("sha256:"))
+    findings = (run_here.artifact(report) / "findings.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["field"] for line in findings] == list(BESIDE)
+
+
+def test_a_repaired_file_is_published_and_passes(run_here: RunHere, tmp_path: Path) -> None:
+    source = write_file(tmp_path / "train.jsonl", [PLAIN | BESIDE] * 10)
+    made = run_here("dataset.check", source=source, target="openai", fix=True).result or {}
+    assert made["fixed"] == {"openai.unknown-key": 50}
+    again = run_here("dataset.check", source=made["repaired"], target="openai", as_file=True)
+    assert again.state is State.SUCCEEDED
+    assert (again.result or {})["found"] == {}
+
+
+def test_a_dataset_is_converted_first_and_what_is_dropped_is_told(run_here: RunHere, tmp_path: Path) -> None:
+    made = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="openai").result or {}
+    assert made["dropped"] == {"source_agent": 10}
+    assert made["tokens"]["counter"] == "o200k_base"
+    assert made["repaired"] is None
+
+
+def test_a_local_dataset_is_measured_by_the_base_model(run_here: RunHere, tmp_path: Path) -> None:
+    model = str(make_tiny_model(tmp_path / "model"))
+    source = write_dataset(tmp_path / "set", answer="the yard runs " * 300)
+    job = run_here("dataset.check", source=source, target="local", base_model=model)
+    assert job.cause is Cause.GATE
+    assert f"the context has {CONTEXT}" in str(job.failure)
+    assert "local.example-tokens" in str(job.failure)
+
+
+def test_an_unknown_base_model_of_a_provider_leads_to_an_estimate(run_here: RunHere, tmp_path: Path) -> None:
+    source = write_dataset(tmp_path / "set")
+    made = run_here("dataset.check", source=source, target="together", base_model="gemma-3-4b").result or {}
+    assert made["tokens"]["exact"] is False
+    assert any("estimate" in note for note in made["notes"])
+
+
+def test_an_unknown_local_base_model_is_an_error(run_here: RunHere, tmp_path: Path) -> None:
+    job = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="local", base_model="nowhere")
+    assert job.state is State.FAILED
+    assert "nowhere" in str(job.failure)
+
+
+def test_bad_rows_can_be_set_aside(run_here: RunHere, tmp_path: Path) -> None:
+    source = write_file(tmp_path / "train.jsonl", [PLAIN] * 10 + [{"messages": []}])
+    made = run_here("dataset.check", source=source, target="openai", skip_bad=True).result or {}
+    assert (made["kept"], made["rejected"]) == (10, 1)
+    assert (run_here.artifact(made["report"]) / "rejected.jsonl").is_file()
+    assert len((run_here.artifact(made["repaired"]) / "examples.jsonl").read_bytes().splitlines()) == 10
+
+
+def test_an_unknown_target_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValidationError, match='did you mean "mistral"'):
+        CheckDataset(source="x", target="mistal")

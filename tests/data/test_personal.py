@@ -1,0 +1,190 @@
+"""Personal data and secrets found in text, and what only looks like them passed over."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from importlib.util import find_spec
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from queue_app.errors import Invalid
+from tasks.data.personal import Confidence, Search, chosen_types, find_personal, types
+from tasks.data.personal.finding import SHOWN, Finding, without_overlaps
+from tasks.data.personal.hints import look
+from tests.data.planted import MAKERS, passages, sentences
+
+LOW = Search(least=Confidence.LOW)
+# the least precision and recall on planted text, by type
+FLOORS = dict.fromkeys(MAKERS, (0.99, 0.99)) | {
+    "phone": (0.95, 0.97),
+    "street": (0.95, 0.95),
+    "secret": (0.90, 0.90),
+    "aws_secret": (0.90, 0.97),
+    "password": (0.97, 0.97),
+}
+
+
+def found(text: str, search: Search = LOW) -> list[tuple[str, str]]:
+    return [(each.type, text[each.start : each.end]) for each in find_personal(text, search)]
+
+
+def sure(text: str) -> list[Confidence]:
+    return [each.confidence for each in find_personal(text, LOW)]
+
+
+def test_what_is_planted_is_found_and_what_only_looks_like_it_is_not():
+    right: Counter[str] = Counter()
+    claimed: Counter[str] = Counter()
+    planted: Counter[str] = Counter()
+    for passage in passages(seed=11, count=1500):
+        claims = {(each.start, each.end, each.type) for each in find_personal(passage.text)}
+        truth = {(each.start, each.end, each.type) for each in passage.planted}
+        claimed.update(kind for *_, kind in claims)
+        planted.update(kind for *_, kind in truth)
+        right.update(kind for *_, kind in claims & truth)
+    assert set(claimed) <= set(planted) == set(FLOORS)
+    scores = {kind: (right[kind] / claimed[kind], right[kind] / planted[kind]) for kind in planted}
+    missed = {kind: each for kind, each in scores.items() if each[0] < FLOORS[kind][0] or each[1] < FLOORS[kind][1]}
+    assert missed == {}
+
+
+def test_real_prose_without_personal_data_has_no_finding():
+    prose = sentences()
+    assert len(prose) > 300
+    assert [each for each in prose if find_personal(each)] == []
+
+
+def test_nearly_all_real_prose_stops_at_the_first_look():
+    prose = sentences()
+    assert sum(look(each) == 0 for each in prose) > 0.97 * len(prose)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Write to müller@exämple.de.", [("email", "müller@exämple.de")]),
+        ("иван@почта.рф schreibt", [("email", "иван@почта.рф")]),
+        ("(o'brien@firm.ie), 'x@firm.ie'", [("email", "o'brien@firm.ie"), ("email", "x@firm.ie")]),
+        ("bob@firm.com.Then he left", [("email", "bob@firm.com")]),
+        ("tel. ０３０ ９０１８２０", [("phone", "０３０ ９０１８２０")]),
+        ("call 415\u2011392\u20112671", [("phone", "415\u2011392\u20112671")]),
+        ("+49\u00a030\u00a0901820", [("phone", "+49\u00a030\u00a0901820")]),
+        ("🎉 4539 1488 0343 6467 🎉", [("card", "4539 1488 0343 6467")]),
+        ("DE89 3704 0044 0532 0130 00 BIC COBADEFF", [("iban", "DE89 3704 0044 0532 0130 00")]),
+        ("Königin-Luise-Straße 5, 14195 Berlin", [("street", "Königin-Luise-Straße 5, 14195 Berlin")]),
+        ("221B Baker Street, London NW1 6XE", [("street", "221B Baker Street, London NW1 6XE")]),
+        ("ping 2a00:1450:4001:82b::200e", [("ip", "2a00:1450:4001:82b::200e")]),
+    ],
+)
+def test_values_in_any_script_are_found_whole(text: str, expected: list[tuple[str, str]]):
+    assert found(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "48/2=24", "<<48/2=24>>24", "version 3.11.4.1", "12:30:45", "ISBN 978-3-16-148410-0", "2024-05-12T10:30:00Z",
+        "550e8400-e29b-41d4-a716-446655440000", "d41d8cd98f00b204e9800998ecf8427e", "std::vector", "@app.get",
+        "4539 1488 0343 6468", "DE88 3704 0044 0532 0130 00", "000-12-3456", "666-12-3456",
+        "300.1.1.1", "1.2.3.4.5", "a::b", "In 1929 Wall Street fell", "password = getpass()", "token: the word",
+        "123-00-4567", "x@2x.png", "912-12-3456",
+        "the key: sk-ill and risk-averse-people-everywhere", 'api_key="YOUR_API_KEY_GOES_HERE_1234"',
+        "3.14159265358979", "$1,250,000.00", "During 5 hours it ran.", "Scoring 3 times", "a Wedding Ring 12",
+        "1111111111111111",
+    ],
+)  # fmt: skip
+def test_what_only_looks_like_personal_data_is_passed_over(text: str):
+    assert found(text, Search()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "bob@example.com", "git@github.com", "192.168.1.17", "203.0.113.77", "2001:db8::12", "fe80::1",
+        "4242 4242 4242 4242",
+        "(415) 555-0123", "078-05-1120", "4153922671", "AKIAIOSFODNN7EXAMPLE", "https://user:password@host/",
+    ],
+)  # fmt: skip
+def test_what_is_reserved_for_documents_or_says_too_little_is_of_low_confidence(text: str):
+    assert sure(text) == [Confidence.LOW]
+    assert find_personal(text) == []
+
+
+def test_a_word_before_a_number_makes_it_sure():
+    assert sure("call 4153922671") == [Confidence.MEDIUM]
+    assert sure("SSN 123-45-6789") > sure("123-45-6789")
+    assert sure("order 212-392-2671") < sure("phone 212-392-2671")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://bob:s3cr3t-pw@host.com/x", [("url_login", "bob:s3cr3t-pw")]),
+        ("password=bob@firm.com", [("password", "bob@firm.com")]),
+        ("IBAN GB82WEST12345698765432", [("iban", "GB82WEST12345698765432")]),
+        ("phone 4539148803436467", [("card", "4539148803436467")]),
+    ],
+)
+def test_of_overlapping_findings_the_most_specific_stands(text: str, expected: list[tuple[str, str]]):
+    assert found(text) == expected
+
+
+def test_of_overlapping_findings_of_one_kind_the_longest_stands():
+    short, long = Finding(4, 9, "street", Confidence.HIGH), Finding(2, 20, "street", Confidence.LOW)
+    apart = Finding(20, 22, "street", Confidence.LOW)
+    assert without_overlaps([short, apart, long]) == [long, apart]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(1, 20), st.sampled_from(["email", "phone", "jwt"]))))
+def test_kept_findings_never_overlap_and_only_yield_to_others(spans: list[tuple[int, int, str]]):
+    every = [Finding(start, start + size, kind, Confidence.HIGH) for start, size, kind in spans]
+    kept = without_overlaps(every)
+    assert all(left.end <= right.start for left, right in zip(kept, kept[1:], strict=False))
+    assert all(any(each.start < one.end and one.start < each.end for one in kept) for each in every)
+
+
+@given(st.text(alphabet="aA1@.:/=- ()+_é１🎉\"'\n"))
+def test_findings_lie_within_the_text_and_in_its_order(text: str):
+    spans = [(each.start, each.end) for each in find_personal(text, LOW)]
+    assert spans == sorted(spans)
+    assert all(0 <= start < end <= len(text) for start, end in spans)
+
+
+@pytest.mark.parametrize(
+    "piece", ["a", "1", "@", ".", "a@", "a.", "1.", "1 ", "1-", "::", "sk-", "eyJ", "key=", "://", "é"]
+)
+def test_a_megabyte_of_one_thing_takes_less_than_a_second(piece: str):
+    text = piece * (1_000_000 // len(piece))
+    began = time.process_time()
+    find_personal(text, LOW)
+    assert time.process_time() - began < 1
+
+
+def test_a_masked_form_tells_no_more_than_a_third_of_a_value():
+    for passage in passages(seed=3, count=200):
+        for each in find_personal(passage.text, LOW):
+            value, shown = passage.text[each.start : each.end], each.masked(passage.text)
+            assert len(shown) - 1 <= len(value) / 3
+            assert len(shown) - 1 <= sum(SHOWN.get(each.type, (0, 0)))
+
+
+def test_only_the_chosen_types_are_found_and_a_family_stands_for_its_types():
+    text = "bob@firm.com, 151.20.30.40, ghp_" + "aB3dE5gH7jK9" * 3
+    assert [kind for kind, _ in found(text, Search(frozenset({"ip"})))] == ["ip"]
+    assert [kind for kind, _ in found(text, Search(frozenset({"secrets"})))] == ["github_token"]
+    assert "person" not in chosen_types(frozenset())
+    assert "person" in types()
+
+
+def test_an_unknown_type_is_refused_with_the_nearest():
+    with pytest.raises(Invalid, match='"emial"; did you mean "email"'):
+        find_personal("bob@firm.com", Search(frozenset({"emial"})))
+
+
+@pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="Presidio is installed here")
+def test_names_without_presidio_are_refused_with_what_to_install():
+    with pytest.raises(Invalid, match="pip install presidio-analyzer"):
+        find_personal("Ada Lovelace", Search(frozenset({"persons"})))

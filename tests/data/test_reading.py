@@ -1,0 +1,551 @@
+"""Rows out of every container, and what is said about rows that are none."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import random
+import tracemalloc
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow
+import pyarrow.parquet
+import pytest
+import zstandard
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from queue_app.errors import Invalid, Permanent
+from tasks.data import reading as reading_module
+from tasks.data.cutting import Fault, cut_lines
+from tasks.data.finding import data_files
+from tasks.data.formats import find_format
+from tasks.data.reading import BadRow, Reading, Row, data_file, read_records, read_rows
+from tasks.data.record import Function, Message, Record, ToolCall, encode
+from tasks.data.writing import CsvWriter, DatasetWriter, JsonlWriter, ParquetWriter
+
+RECORDS = [
+    Record(
+        [Message("user", f"Line\n{number}, “quoted”"), Message("assistant", "a\r\n;\tb")],
+        weight=0.5,
+        metadata={"n": number},
+    )
+    for number in range(3)
+]
+LINES = b"".join(encode(record) + b"\n" for record in RECORDS)
+GOOD = b'{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}'
+
+
+def read(path: Path, **given: Any) -> list[Row | BadRow]:
+    return list(read_rows(path, Reading(**given)))
+
+
+def bad(rows: list[Row | BadRow]) -> list[BadRow]:
+    return [row for row in rows if isinstance(row, BadRow)]
+
+
+def good(rows: list[Row | BadRow]) -> list[Record]:
+    return [row.record for row in rows if isinstance(row, Row)]
+
+
+def only_bad(tmp_path: Path, raw: bytes, name: str = "rows.jsonl", **given: Any) -> BadRow:
+    """The one bad row of a file with these bytes between two good ones."""
+    (tmp_path / name).write_bytes(GOOD + b"\n" + raw + b"\n" + GOOD + b"\n")
+    rows = read(tmp_path / name, **given)
+    (found,) = bad(rows)
+    assert len(good(rows)) == 2
+    assert found.line == 2
+    return found
+
+
+# Containers
+
+
+def zstd(raw: bytes) -> bytes:
+    return zstandard.compress(raw)
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("a.jsonl", LINES),
+        ("a.ndjson", b"\xef\xbb\xbf" + LINES),
+        ("a.jsonl", LINES.replace(b"\n", b"\r\n")),
+        ("a.jsonl", b"\n \n" + LINES.rstrip(b"\n")),
+        ("a.jsonl.gz", gzip.compress(LINES)),
+        ("a.jsonl.gz", gzip.compress(LINES[:100]) + gzip.compress(LINES[100:]) + b"\0" * 9),
+        ("a.jsonl.zst", zstd(LINES)),
+        ("a.jsonl.zst", zstd(LINES[:100]) + zstd(LINES[100:])),
+        ("content", LINES),
+        ("content", zstd(LINES)),
+        ("a.json", b"[" + LINES.strip().replace(b"\n", b",\n") + b"]\n"),
+        ("a.json.gz", gzip.compress(b"\xef\xbb\xbf [ " + LINES.strip().replace(b"\n", b" , ") + b" ]")),
+        ("a.json", LINES),
+        ("a.json", json.dumps([json.loads(line) for line in LINES.splitlines()], indent=2).encode()),
+        ("content", b"[" + LINES.strip().replace(b"\n", b",") + b"]"),
+    ],
+)
+def test_rows_of_json_are_read_out_of_every_container(tmp_path: Path, name: str, raw: bytes):
+    (tmp_path / name).write_bytes(raw)
+    rows = read(tmp_path / name)
+    assert good(rows) == RECORDS
+    assert not bad(rows)
+
+
+@pytest.mark.parametrize(
+    "format_name", ["chat", "openai", "sharegpt", "vertex", "openai_preference", "prompt_completion"]
+)
+@pytest.mark.parametrize("writer", [CsvWriter, ParquetWriter])
+def test_every_format_goes_through_columns(tmp_path: Path, writer: type[CsvWriter | ParquetWriter], format_name: str):
+    known, call = find_format(format_name), ToolCall("call_1", Function("look", "{}"))
+    called = [
+        Message("user", "a"),
+        Message("assistant", tool_calls=[call]),
+        Message("tool", "b", tool_call_id="call_1"),
+    ]
+    begun = [] if format_name == "prompt_completion" else called
+    records = [
+        Record([*begun, *record.messages], rejected=[Message("assistant", "no")], parallel_tool_calls=True)
+        for record in RECORDS
+    ]
+    rows = [known.from_record(record, Counter()) for record in records]
+    path = tmp_path / f"rows.{'csv' if writer is CsvWriter else 'parquet'}"
+    with writer(path, known.Row) as table:
+        for row in rows:
+            table.write(row)
+    reading = Reading(format_name)
+    assert list(read_records(path, reading)) == [known.to_record(row) for row in rows]
+    assert not reading.unknown
+
+
+def test_csv_of_other_hands_is_read(tmp_path: Path):
+    text = '\ufeffquestion;answer;page\r\n"How\r\n\r\nmuch?";"1;2";7\r\n\r\n;b;\r\n'
+    (tmp_path / "a.csv").write_text(text, encoding="utf-8", newline="")
+    reading = Reading()
+    first, second = read_rows(tmp_path / "a.csv", reading)
+    assert isinstance(first, Row)
+    assert first.record == Record(
+        [Message("user", "How\r\n\r\nmuch?"), Message("assistant", "1;2")], metadata={"page": "7"}
+    )
+    assert first.line == 4
+    assert reading.format == "prompt_completion"
+    assert reading.unknown == {"page": 1}
+    assert isinstance(second, BadRow)  # an empty cell is none
+
+
+def test_parquet_with_nested_columns_is_read_as_it_is(tmp_path: Path):
+    call = {"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    rows = [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": None, "tool_calls": [call]}]},
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    ]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [len(record.messages[1].tool_calls) for record in read_records(tmp_path / "a.parquet")] == [1, 0]
+
+
+def test_parquet_without_the_columns_names_those_it_has(tmp_path: Path):
+    pyarrow.parquet.write_table(pyarrow.table({"frage": ["a"], "antwort": ["b"]}), tmp_path / "a.parquet")
+    with pytest.raises(Permanent, match=r"no format has the columns frage, antwort; rename them"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("raw", [b"", b"PAR1", b"PAR1 and more", b"no table"])
+def test_a_broken_parquet_is_one_bad_row(tmp_path: Path, raw: bytes):
+    (tmp_path / "a.parquet").write_bytes(raw)
+    (found,) = bad(read(tmp_path / "a.parquet"))
+    assert found.rule == "parquet"
+    assert str(found).startswith(f"{tmp_path / 'a.parquet'} row 1: cannot be read as Parquet")
+
+
+def save_as_datasets_does(folder: Path, parts: int = 2, **state: Any) -> None:
+    folder.mkdir(parents=True)
+    entries = []
+    for part in range(parts):
+        table = pyarrow.Table.from_pylist([{"question": f"q{part}", "answer": "a"}])
+        name = f"data-{part:05}-of-{parts:05}.arrow"
+        with (folder / name).open("wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+        entries.append({"filename": name})
+    (folder / "state.json").write_text(json.dumps({"_data_files": entries} | state))
+    (folder / "dataset_info.json").write_text("{}")
+
+
+def test_a_folder_that_datasets_saved_is_read(tmp_path: Path):
+    save_as_datasets_does(tmp_path / "saved")
+    assert [record.messages[0].content for record in read_records(tmp_path / "saved")] == ["q0", "q1"]
+
+
+def test_the_only_split_of_a_saved_folder_is_read_and_of_several_none(tmp_path: Path):
+    save_as_datasets_does(tmp_path / "saved" / "train")
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train"]}')
+    assert len(read(tmp_path / "saved")) == 2
+    (tmp_path / "saved" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
+    with pytest.raises(Permanent, match=r"holds 2 splits; give one of them: .*train, .*test"):
+        read(tmp_path / "saved")
+
+
+@pytest.mark.parametrize("spoil", ["missing", "damaged", "indices", "cut"])
+def test_a_spoilt_saved_folder_says_what_is_wrong(tmp_path: Path, spoil: str):
+    folder = tmp_path / "saved"
+    save_as_datasets_does(folder, 1, **({"_indices_files": [{"filename": "x"}]} if spoil == "indices" else {}))
+    data = folder / "data-00000-of-00001.arrow"
+    if spoil == "cut":
+        data.write_bytes(data.read_bytes()[:-300])
+        assert {found.rule for found in bad(read(folder))} <= {"cut", "arrow"}
+        assert bad(read(folder))
+        return
+    if spoil == "missing":
+        data.unlink()
+    elif spoil == "damaged":
+        (folder / "state.json").write_text("{")
+    said = {"missing": "is missing", "damaged": "is damaged", "indices": r"flatten_indices"}
+    with pytest.raises(Permanent, match=said[spoil]):
+        read(folder)
+
+
+def test_a_folder_and_a_glob_of_several_files_are_read_in_the_order_of_their_names(tmp_path: Path):
+    for name in ("b.jsonl", "a/c.jsonl.gz", "a.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        row = encode(Record([Message("user", name), Message("assistant", "x")]))
+        (tmp_path / name).write_bytes(gzip.compress(row) if name.endswith("gz") else row)
+    for other in ("README.md", "notes.json", "x.rejected.jsonl", ".hidden.jsonl"):
+        (tmp_path / other).write_text("?")
+    asked = [record.messages[0].content for record in read_records(tmp_path)]
+    assert asked == ["a/c.jsonl.gz", "a.jsonl", "b.jsonl"]
+    assert len(read(tmp_path / "*.jsonl")) == 2
+    assert data_file(tmp_path) == tmp_path
+
+
+def test_a_dataset_folder_is_its_file_of_examples(tmp_path: Path):
+    with DatasetWriter(tmp_path / "dataset") as writer:
+        for record in RECORDS:
+            writer.write(record)
+    (tmp_path / "dataset" / "statistics.json").write_text("{}")
+    assert data_file(tmp_path / "dataset") == tmp_path / "dataset" / "examples.jsonl"
+    assert list(read_records(tmp_path / "dataset")) == RECORDS
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda folder: folder / "nothing.jsonl", "does not exist"),
+        (lambda folder: folder / "*.jsonl", "no file matches"),
+        (lambda folder: folder, "holds neither examples.jsonl nor any other file with rows"),
+        (lambda folder: (folder / "a.txt", (folder / "a.txt").write_text("x"))[0], "dataset.prepare"),
+        (lambda folder: (folder, (folder / "a.md").write_text("x"))[0], "text becomes examples with dataset.prepare"),
+    ],
+)
+def test_a_source_without_rows_says_what_a_dataset_is(tmp_path: Path, make: Callable[[Path], Path], said: str):
+    with pytest.raises(Permanent, match=said):
+        data_files(make(tmp_path))
+
+
+# Bad rows
+
+
+@pytest.mark.parametrize(
+    ("raw", "rule", "field", "problem"),
+    [
+        (b'{"messages": [}', "json", "", "not JSON: Expecting value at column 15"),
+        (GOOD[:-9], "json", "", "not JSON: Unterminated string"),
+        (b'{"messages":[]}{', "json", "", "not JSON: Extra data at column 16"),
+        (b'{"weight": NaN}', "json", "", "NaN and Infinity are not JSON"),
+        (b'{"metadata":{"a":' + b"9" * 5000 + b'},"messages":[]}', "shape", "", "integer value out of range"),
+        (b"[1]", "shape", "", "expected an object in braces, found a list"),
+        (b"\0\0\0", "nul", "", "byte 1 is NUL"),
+        (GOOD.replace(b"a", b"a\0", 1), "nul", "", "is NUL, which no text holds"),
+        (b'{"messages":[{"role":"user","content":"\xff"}]}', "encoding", "", "byte 40 (0xff) is not UTF-8"),
+        (b'{"messages":[{"role":"user","content":"\xed\xa0\xbd"}]}', "encoding", "", "byte 40 (0xed) is not UTF-8"),
+        (rb'{"messages":[{"role":"user","content":"\ud83d"}]}', "surrogate", "", r"\ud83d or another"),
+        (rb'{"messages":[{"role":"user","content":"\udc00 x"}]}', "surrogate", "", "half a character"),
+        (b'{"messages":' + b"[" * 100_000, "json", "", "nested too deeply"),
+        (b'{"messages":[],"metadata":' + b'{"a":' * 100_000, "json", "", "nested too deeply"),
+        (b'{"messages":[{"role":"bot"}]}', "shape", "messages[0].role", "'bot' is not known (known: system, "),
+        (b'{"messages":[{"content":"x"}]}', "shape", "messages[0].role", "is missing"),
+        (b'{"messages":[{"role":"user","x":1}]}', "shape", "messages[0].x", "is not known here"),
+        (b'{"messages":3}', "shape", "messages", "expected a list, found a whole number"),
+        (b'{"messages":[{"role":"user","content":3}]}', "shape", "messages[0].content", "expected a text or null"),
+        (b'{"messages":[{"content":[{"type":"image_url"}]}]}', "shape", "messages[0].content[0]", "only parts of text"),
+        (b'{"instruction":"a","output":"b"}', "format", "", "a row of alpaca where the first was of chat"),
+        (b'{"text":"<|im_start|>user"}', "format", "", "a row of chatml where the first was of chat"),
+        (b'{"nothing":1}', "shape", "messages", "is missing"),
+    ],
+)  # fmt: skip
+def test_a_bad_line_says_its_place_its_rule_and_what_to_do(
+    tmp_path: Path, raw: bytes, rule: str, field: str, problem: str
+):
+    found = only_bad(tmp_path, raw)
+    assert (found.rule, found.field) == (rule, field)
+    assert problem in found.problem
+    assert found.raw == raw
+    assert str(found).startswith(f"{tmp_path / 'rows.jsonl'} line 2: ")
+    assert found.repair in str(found)
+
+
+def test_a_line_that_is_too_long_is_not_read_whole(tmp_path: Path):
+    long = GOOD.replace(b"a", b"a" * 50_000_000, 1)
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([GOOD, long, GOOD]))
+    tracemalloc.start()
+    rows = read(tmp_path / "a.jsonl", most_row_bytes=1 << 20)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    (found,) = bad(rows)
+    assert len(good(rows)) == 2
+    assert (found.line, found.rule) == (2, "length")
+    assert f"{len(long):,} bytes" in found.problem
+    assert len(found.raw) == 4096
+    assert peak < 12 << 20
+
+
+def test_a_long_line_at_the_end_and_one_just_short_enough(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n" + b" " * len(GOOD) + b"x")
+    rows = read(tmp_path / "a.jsonl", most_row_bytes=len(GOOD))
+    assert len(good(rows)) == 1
+    assert [found.rule for found in bad(rows)] == ["length"]
+
+
+@pytest.mark.parametrize("codec", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv"])
+def test_another_encoding_is_recognised_and_named(tmp_path: Path, codec: str, name: str):
+    (tmp_path / name).write_bytes(LINES.decode().encode(codec))
+    (found,) = bad(read(tmp_path / name))
+    assert found.rule == "encoding"
+    assert f"the file is in {codec[:6].upper()}" in found.problem
+    assert ("byte order mark" in found.problem) == ("without" not in found.problem) or codec not in ("utf-16", "utf-32")
+    assert f"iconv -f {codec[:6].upper()}" in found.repair
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.jsonl.zst"])
+def test_an_empty_file_has_no_rows(tmp_path: Path, name: str):
+    (tmp_path / name).write_bytes(b"")
+    assert read(tmp_path / name) == []
+
+
+@pytest.mark.parametrize(("suffix", "pack"), [("gz", gzip.compress), ("zst", zstd)])
+def test_rows_before_the_cut_of_a_packed_file_are_read(tmp_path: Path, suffix: str, pack: Callable[[bytes], bytes]):
+    random.seed(5)
+    rows = [Record([Message("user", random.randbytes(40).hex()), Message("assistant", "x")]) for _ in range(20_000)]
+    whole = pack(b"".join(encode(row) + b"\n" for row in rows))
+    (tmp_path / f"a.jsonl.{suffix}").write_bytes(whole[: len(whole) // 2])
+    found = read(tmp_path / f"a.jsonl.{suffix}")
+    (last,) = bad(found)
+    assert found[-1] is last
+    assert last.rule == "cut"
+    assert "is cut short" in last.problem
+    assert last.line == len(found)
+    assert good(found) == rows[: len(found) - 1]
+    assert len(found) > 6000
+
+
+@pytest.mark.parametrize("suffix", ["gz", "zst"])
+def test_a_packed_file_that_is_broken_is_told_apart_from_one_that_is_cut(tmp_path: Path, suffix: str):
+    whole = bytearray(gzip.compress(LINES) if suffix == "gz" else zstd(LINES * 9))
+    whole[len(whole) // 2] ^= 0xFF
+    whole[len(whole) // 2 + 1] ^= 0xFF
+    (tmp_path / f"a.jsonl.{suffix}").write_bytes(bytes(whole))
+    assert bad(read(tmp_path / f"a.jsonl.{suffix}"))[-1].rule in ("cut", "json", "encoding", "nul")
+
+
+def test_a_bomb_does_not_fill_the_memory(tmp_path: Path):
+    pack = zlib.compressobj(9, wbits=31)
+    packed = b"".join(pack.compress(b" " * (1 << 20)) for _ in range(60)) + pack.flush()
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+    tracemalloc.start()
+    (found,) = bad(read(tmp_path / "a.jsonl.gz", most_row_bytes=1 << 20))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found.rule == "length"
+    assert peak < 20 << 20
+
+
+def test_a_bad_element_of_an_array_costs_only_itself(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b"[" + b",".join([GOOD, b'{"a": ]}', GOOD, b"7", b'"x"', GOOD]) + b"]")
+    rows = read(tmp_path / "a.json")
+    assert len(good(rows)) >= 2
+    assert bad(rows)
+    assert all(found.unit == "row" for found in bad(rows))
+
+
+def test_an_array_that_ends_too_early_gives_what_it_has(tmp_path: Path):
+    (tmp_path / "a.json").write_bytes(b"[" + GOOD + b"," + GOOD[:-5])
+    rows = read(tmp_path / "a.json")
+    assert len(good(rows)) == 1
+    assert [(found.line, found.rule) for found in bad(rows)] == [(2, "cut")]
+
+
+@pytest.mark.parametrize(
+    ("row", "rule"),
+    [("a,b,c", "columns"), ("a", "columns"), ('"a"x,b', "csv"), ("a\0,b", None), ("a,\udcff", "encoding")],
+)
+def test_a_bad_row_of_a_csv_costs_only_itself(tmp_path: Path, row: str, rule: str | None):
+    text = f"question,answer\ngood,row\n{row}\nlast,row\n"
+    (tmp_path / "a.csv").write_bytes(text.encode("utf-8", "surrogateescape"))
+    rows = read(tmp_path / "a.csv")
+    assert len(good(rows)) == (2 if rule else 3)
+    assert [(found.line, found.rule) for found in bad(rows)] == ([(3, rule)] if rule else [])
+
+
+def test_a_cell_that_should_be_json_is_named(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("messages\nhello\n")
+    (found,) = bad(read(tmp_path / "a.csv"))
+    assert (found.field, found.rule) == ("messages", "shape")
+
+
+# Rows of old, and keys that are not known
+
+
+def test_functions_and_function_calls_of_old_are_read_as_tools(tmp_path: Path):
+    row = {
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "How "}, {"type": "text", "text": "warm?"}]},
+            {
+                "role": "assistant",
+                "content": None,
+                "function_call": {"name": "look", "arguments": "{}"},
+                "refusal": None,
+            },
+            {"role": "function", "name": "look", "content": "20"},
+            {"role": "assistant", "content": "20 degrees", "reasoning_content": "It said 20."},
+        ],
+        "functions": [{"name": "look", "parameters": {}}],
+        "function_call": "auto",
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    (record,) = read_records(tmp_path / "a.jsonl")
+    assert record == Record(
+        [
+            Message("user", "How warm?"),
+            Message("assistant", tool_calls=[ToolCall("call_2", Function("look", "{}"))]),
+            Message("tool", "20", "look", tool_call_id="call_2"),
+            Message("assistant", "20 degrees", reasoning="It said 20."),
+        ],
+        tools=[{"type": "function", "function": {"name": "look", "parameters": {}}}],
+    )
+
+
+def test_keys_that_are_not_known_become_metadata_and_are_counted(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"question":"a","answer":"b","source":"x"}\n' * 2)
+    reading = Reading()
+    assert [record.metadata for record in read_records(tmp_path / "a.jsonl", reading)] == [{"source": "x"}] * 2
+    assert reading.unknown == {"source": 2}
+
+
+def test_a_row_that_could_be_of_two_formats_asks_which(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"question":"a","answer":"b","text":"c"}')
+    with pytest.raises(Invalid, match="could be prompt_completion or text"):
+        read(tmp_path / "a.jsonl")
+    assert len(good(read(tmp_path / "a.jsonl", format="text"))) == 1
+
+
+def test_read_records_ends_at_the_first_bad_row(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD + b"\n{\n")
+    records = read_records(tmp_path / "a.jsonl")
+    next(records)
+    with pytest.raises(Permanent, match=r"a\.jsonl line 2: not JSON"):
+        next(records)
+
+
+# Whatever comes
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.binary(max_size=300)
+    | st.lists(st.sampled_from([GOOD, b"\n", b"{", b"}", b'"', b"[", b",", b"\\", b"\0", b"\xff", b"\r\n"])).map(
+        b"".join
+    ),
+    st.sampled_from(["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.jsonl.zst", "content"]),
+)
+@example(b"\x1f\x8b", "a.jsonl.gz")
+@example(b"\x28\xb5\x2f\xfd", "a.jsonl.zst")
+@example(b"]", "a.json")
+@example(b'[{"text":"a"}]]]', "a.json")
+def test_whatever_the_bytes_only_our_errors_come(tmp_path: Path, raw: bytes, name: str):
+    (tmp_path / name).write_bytes(raw)
+    with suppress(Permanent):
+        assert all(isinstance(row, Row) or str(row) for row in read(tmp_path / name))
+
+
+INNER = [
+    "messages",
+    "role",
+    "content",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "parts",
+    "text",
+    "from",
+    "value",
+    "functionCall",
+    "class_",
+    "id",
+    "source",
+    "function_call",
+    "weight",
+    "type",
+]
+OUTER = [
+    "messages",
+    "text",
+    "contents",
+    "conversations",
+    "question",
+    "answer",
+    "instruction",
+    "output",
+    "input",
+    "id",
+    "content",
+    "details",
+    "preferred_output",
+    "non_preferred_output",
+    "functions",
+    "tools",
+    "metadata",
+    "prompt",
+    "completion",
+]
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["", "a", "user", "assistant", "<|im_start|>"]),
+    lambda inside: st.lists(inside, max_size=3) | st.dictionaries(st.sampled_from(INNER), inside, max_size=4),
+    max_leaves=12,
+)
+KEYS = st.sampled_from(OUTER)
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.dictionaries(KEYS, VALUES, min_size=1, max_size=4), min_size=1, max_size=3))
+def test_whatever_the_values_only_our_errors_come(tmp_path: Path, rows: list[dict[str, Any]]):
+    with JsonlWriter(tmp_path / "a.jsonl") as writer:
+        for row in rows:
+            writer.write(row)
+    with suppress(Permanent):
+        assert len(read(tmp_path / "a.jsonl")) == len(rows)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.integers(0, 40).map(lambda size: b"x" * size), max_size=12), st.integers(1, 7))
+def test_lines_are_the_same_however_the_blocks_fall(lines: list[bytes], size: int):
+    whole = b"\n".join(lines)
+    blocks = [whole[at : at + size] for at in range(0, len(whole), size)]
+    cut = list(cut_lines(blocks, 20))
+    wanted = [(number, line if len(line) <= 20 else None) for number, line in enumerate(lines, 1) if line]
+    assert [(found.number, None) if isinstance(found, Fault) else found for found in cut] == wanted
+
+
+def test_the_limit_of_a_row_is_the_modules():
+    assert Reading().most_row_bytes == reading_module.MOST_ROW_BYTES == 16 << 20
+
+
+def test_rows_know_where_they_stood(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(b"\n" + GOOD + b"\n\n" + GOOD)
+    assert [(row.file, row.line) for row in read(tmp_path / "a.jsonl")] == [(tmp_path / "a.jsonl", n) for n in (2, 4)]
+    assert msgspec.json.decode(GOOD) == msgspec.to_builtins(next(read_records(tmp_path / "a.jsonl")))
