@@ -14,7 +14,9 @@ from queue_app.lifecycle import Cause
 from tasks.data.checking.checker import Plan
 from tasks.data.checking.checkup import Checkup, Order, check
 from tasks.data.checking.ledger import FINDINGS
+from tasks.data.checking.mistral import INSTALLED
 from tasks.data.checking.target import TARGETS, find_target
+from tasks.data.checking.target_lines import is_own_file
 from tasks.data.counting import Counting, counting_of_folder, counting_of_name, mistral_counting, openai_counting
 
 NAMED = 5  # findings in the message of a check that says no
@@ -25,7 +27,7 @@ class CheckDataset(Spec):
     """Which data, for whom, and what is done about what is found."""
 
     source: ArtifactRef = Field(
-        description="a dataset artifact, a folder with examples.jsonl, or the provider's own file"
+        description="a dataset artifact, a folder with examples.jsonl, an export, or the provider's own file"
     )
     target: str = Field(description=f"for whom: {', '.join(TARGETS)}")
     base_model: ArtifactRef | None = Field(
@@ -36,7 +38,8 @@ class CheckDataset(Spec):
     )
     count_tokens: bool = Field(True, description="whether tokens are counted; for target local only with base_model")
     as_file: bool | None = Field(
-        None, description="check the rows as they stand, without conversion; default: yes for a file, no for a dataset"
+        None,
+        description="check the rows as they stand, without conversion; default: for files and exports, not for datasets",
     )
     fix: bool = Field(False, description="apply the safe repairs and publish the repaired copy")
     skip_bad: bool = Field(False, description="set bad rows aside in rejected.jsonl and publish the rest")
@@ -58,7 +61,10 @@ class CheckedDataset(Result):
     """What was found; a check with blocking findings has no result, but its report is kept."""
 
     report: str = Field(description="artifact id: findings.jsonl, summary.json and perhaps rejected.jsonl")
-    repaired: str | None = Field(description="artifact id of the copy that fix or skip_bad made")
+    dataset: str = Field(description="artifact id or path of what passed: the repaired copy, or else the source itself")
+    repaired: str | None = Field(
+        description="artifact id of the copy that fix or skip_bad made; none if nothing was to be done"
+    )
     examples: int
     kept: int = Field(description="examples not set aside")
     rejected: int = Field(description="examples set aside by skip_bad")
@@ -68,6 +74,7 @@ class CheckedDataset(Result):
     dropped: dict[str, int] = Field(description="what the target cannot hold, by field: lost in the conversion")
     first: list[str] = Field(description="the first findings")
     tokens: dict[str, Any] | None = Field(description="counter, total, longest, over_limit; none if not counted")
+    skipped_rules: dict[str, int] = Field(description="examples that a rule could not be asked of, by the rule")
     notes: list[str] = Field(description="what is an estimate, and what the provider does not document")
 
 
@@ -75,7 +82,7 @@ class CheckedDataset(Result):
 def check_dataset(spec: CheckDataset, attempt: Attempt) -> CheckedDataset:
     """Check a file or dataset against the rules of a provider, and repair what can safely be repaired."""
     source, target = attempt.artifacts.resolve(spec.source), find_target(spec.target)
-    as_file = (source.is_file() if spec.as_file is None else spec.as_file) and target.name != "local"
+    as_file = target.name != "local" and (is_own_file(source) if spec.as_file is None else spec.as_file)
     model = _model_folder(spec, attempt)
     report, repaired = attempt.workdir / "report", attempt.workdir / "repaired"
     for folder in (report, repaired):
@@ -93,9 +100,11 @@ def check_dataset(spec: CheckDataset, attempt: Attempt) -> CheckedDataset:
     kept_report = attempt.artifacts.publish(report, kind="check-report")
     if made.blocked:
         raise Permanent(_refusal(made, kept_report, spec), cause=Cause.GATE)
-    copy = order.repaired and attempt.artifacts.publish(repaired, kind="training-file" if as_file else "dataset")
+    kind, changed = "export" if as_file else "dataset", made.figures["fixed"] or made.figures["rejected"]
+    copy = attempt.artifacts.publish(repaired, kind=kind) if order.repaired and changed else None
     same = {name: made.figures[name] for name in CheckedDataset.model_fields if name in made.figures}
-    return CheckedDataset(report=kept_report, repaired=copy, first=[str(finding) for finding in made.first], **same)
+    first = [str(finding) for finding in made.first]
+    return CheckedDataset(dataset=copy or spec.source, report=kept_report, repaired=copy, first=first, **same)
 
 
 def _shown(ref: str, source: Path) -> str:
@@ -122,7 +131,7 @@ def _counting(spec: CheckDataset, model: Path | None) -> Counting | None:
         return counting_of_folder(model)
     if spec.base_model is not None:
         return counting_of_name(spec.base_model) or openai_counting(VOCABULARY, exact=False)
-    if spec.target == "mistral":
+    if spec.target == "mistral" and INSTALLED:
         return mistral_counting()
     return openai_counting(VOCABULARY, exact=spec.target in ("openai", "openai_preference", "azure"))
 

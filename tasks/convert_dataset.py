@@ -127,4 +127,5 @@ def _writer(spec: ConvertDataset, target: Format, folder: Path) -> JsonlWriter:
 
 
 def _is_glob(source: str) -> bool:
-    return any(sign in source for sign in "*?[") and not Path(source).exists()
+    wired = source.startswith("$")  # what a step of a recipe will make, such as $chosen[agent=math].dataset
+    return not wired and any(sign in source for sign in "*?[") and not Path(source).exists()

@@ -13,6 +13,7 @@ from tasks.data.checking.finding import Problem
 from tasks.data.checking.ledger import Ledger
 from tasks.data.checking.lengths import Lengths
 from tasks.data.checking.output import Output
+from tasks.data.checking.rulebook import skipped_rules
 from tasks.data.checking.target_lines import dataset_lines, file_lines, foreign, has_mark
 from tasks.data.reading import Reading, data_file
 from tasks.data.writing import JsonlWriter
@@ -66,7 +67,8 @@ def check(order: Order, look: Callable[[int], object] = lambda rows: None) -> Ch
         readable = file is None or _look_at_start(file, checker)
         if order.repaired is not None and readable:
             mark = plan.as_file and plan.target.byte_order_mark
-            output = Output(order.repaired, order.report, records=not plan.as_file, mark=mark)
+            export = plan.target.format if plan.as_file else None
+            output = Output(order.repaired, order.report, export=export, mark=mark)
             checker.output = stack.enter_context(output)
         if readable:
             own = dataset_lines(order.source, plan.target, dropped, Reading())
@@ -104,9 +106,10 @@ def _look_at_start(file: Path, checker: Checker) -> bool:
 
 
 def _figures(checker: Checker, dropped: Counter[str], lengths: Lengths | None) -> dict[str, Any]:
+    target, skipped = checker.plan.target, skipped_rules(checker.plan.target)
     return {
         "file": checker.plan.name,
-        "target": checker.plan.target.name,
+        "target": target.name,
         "examples": checker.examples,
         "kept": checker.kept,
         "rejected": checker.rejected,
@@ -114,8 +117,13 @@ def _figures(checker: Checker, dropped: Counter[str], lengths: Lengths | None) -
         **checker.ledger.figures(),
         "dropped": dict(sorted(dropped.items())),
         "tokens": _tokens(lengths) if lengths else None,
-        "notes": [note for note in (checker.plan.target.note, *_notes(lengths)) if note],
+        "skipped_rules": dict.fromkeys(skipped, checker.examples),
+        "notes": [note for note in (target.note, *map(_said_of_skipped, skipped), *_notes(lengths)) if note],
     }
+
+
+def _said_of_skipped(rule: str) -> str:
+    return f"{rule} was asked of no example: it needs `pip install mistral-common`"
 
 
 def _tokens(lengths: Lengths) -> dict[str, Any]:

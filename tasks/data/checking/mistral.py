@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from tasks.data.checking.target import Target
 
+NAME = "mistral-common"
 INSTALLED = find_spec("mistral_common") is not None
 
 
@@ -66,4 +67,4 @@ def _one_line(text: str) -> str:
 
 
 # asked only where no other rule blocks: it says again, in other words, what they say
-RULES = (Rule("mistral-common", "what mistral-common validates", "blocking", _by_mistral_common),) if INSTALLED else ()
+RULES = (Rule(NAME, "what mistral-common validates", "blocking", _by_mistral_common),) if INSTALLED else ()

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tasks.data.reading import EXAMPLES
 from tasks.data.writing import DatasetWriter, JsonlWriter
 
 if TYPE_CHECKING:
@@ -31,12 +30,12 @@ class Rejected(msgspec.Struct):
 
 
 class Output:
-    """Writes `folder`/examples.jsonl – records, or the target's rows – and `report`/rejected.jsonl."""
+    """Writes a dataset, or the target's rows as `folder`/FORMAT.jsonl like any export, and `report`/rejected.jsonl."""
 
-    def __init__(self, folder: Path, report: Path, *, records: bool, mark: bool) -> None:
-        self._good = DatasetWriter(folder) if records else JsonlWriter(folder / EXAMPLES)
+    def __init__(self, folder: Path, report: Path, *, export: str | None, mark: bool) -> None:
+        self._good = DatasetWriter(folder) if export is None else JsonlWriter(folder / f"{export}.jsonl")
         self._bad = JsonlWriter(report / REJECTED)
-        self._records = records
+        self._records = export is None
         self._mark = BOM_UTF8 if mark else b""
         self._open = ExitStack()
 

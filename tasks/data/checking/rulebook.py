@@ -36,6 +36,11 @@ def every_rule() -> dict[str, Rule]:
     return {rule.name: rule for rule in (ROW, *found, *mistral.RULES)}
 
 
+def skipped_rules(target: Target) -> list[str]:
+    """The rules of a target that cannot be asked here, since what they need is not installed."""
+    return [] if mistral.INSTALLED or target.name != "mistral" else [f"{target.name}.{mistral.NAME}"]
+
+
 def judge(row: dict[str, Any], target: Target, *, plain: bool = False) -> list[Found]:
     """What the target's rules find in a row; with `plain` its messages are known to be right."""
     turns = turns_of(row, target)

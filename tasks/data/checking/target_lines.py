@@ -11,7 +11,8 @@ import msgspec
 
 from tasks.data.checking.finding import Problem
 from tasks.data.cutting import Fault, cut_lines
-from tasks.data.formats import find_format
+from tasks.data.finding import data_files
+from tasks.data.formats import find_format, names
 from tasks.data.opening import blocks
 from tasks.data.reading import MOST_ROW_BYTES, BadRow, Reading, read_rows
 from tasks.data.record import Record
@@ -32,6 +33,7 @@ _FOREIGN = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PAR1": "Parquet",
 }
+_TABLES = {".csv": "CSV", ".tsv": "TSV"}
 _UTF8 = "save the file as UTF-8"
 
 
@@ -44,8 +46,22 @@ class Line(msgspec.Struct, gc=False):
     refusal: Said | None = None
 
 
+def is_own_file(source: Path) -> bool:
+    """Whether a source is a provider's own file: any file, or an export, whose folder has one with a format's name.
+
+    Raises:
+        Permanent: there is no such source, or it has no rows
+    """
+    if source.is_file():
+        return True
+    files = data_files(source)
+    return len(files) == 1 and files[0].parent == source and files[0].name.partition(".")[0] in names()
+
+
 def foreign(file: Path) -> str | None:
-    """What a file is, where it is not lines of text."""
+    """What a file is, where it is not lines of JSON."""
+    if file.suffix.lower() in _TABLES:
+        return _TABLES[file.suffix.lower()]
     with file.open("rb") as stream:
         start = stream.read(4)
     return next((name for mark, name in _FOREIGN.items() if start.startswith(mark)), None)

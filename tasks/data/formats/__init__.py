@@ -71,5 +71,5 @@ def recognise(row: dict[str, Any]) -> str | None:
     """
     found = [name for name in names() if find_format(name).recognises(frozenset(row))]
     if len(found) > 1:
-        raise Invalid(f"the rows could be {' or '.join(found)}; say which: format={found[0]}")
+        raise Invalid(f"the rows could be {' or '.join(found)}; say which: from_format={found[0]}")
     return found[0] if found else None

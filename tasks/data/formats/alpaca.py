@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "instruction, input and output"
 HELD = frozenset({"messages"})
+ROLES_SHOWN = 5  # in what is said about a record that does not fit
 
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
@@ -31,8 +32,12 @@ def to_record(row: Row) -> Record:
 
 
 def from_record(record: Record, dropped: Counter[str]) -> Row:
-    if [message.role for message in record.messages] != ["user", "assistant"]:
-        raise ValueError("messages: an instruction and an output are one user's and one assistant's message")
+    roles = [message.role for message in record.messages]
+    if roles != ["user", "assistant"]:
+        raise ValueError(
+            f"messages: {', '.join(roles[:ROLES_SHOWN])}{'…' * (len(roles) > ROLES_SHOWN)} are more or other than the "
+            "one user's and one assistant's message that alpaca holds; sharegpt and chatml hold them all"
+        )
     count_unheld(record, HELD, dropped)
     asked, answer = record.messages
     return Row(asked.content or "", answer.content or "")
