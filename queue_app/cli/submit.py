@@ -80,14 +80,23 @@ def _submitter(
     for name, field in fields(job_type.spec):
         if first is not None and name == first.name:
             continue
-        flag = f"--{name.replace('_', '-')}"
-        text = f"{field.description or ''} [{default_text(field)}]"
-        parameters.append(option(name, Annotated[str | None, typer.Option(flag, help=text)], None))
+        parameters.append(_field_option(name, field))
     parameters += common
     signature = inspect.Signature(parameters)
     submit_kind.__signature__ = signature  # type: ignore[attr-defined]
     submit_kind.__annotations__ = {p.name: p.annotation for p in parameters}
     return submit_kind
+
+
+def _field_option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """The option of a field: a flag for yes or no, else a text that `typed` reads."""
+    from queue_app.recipe.fields import annotation_of, shapes
+
+    word = name.replace("_", "-")
+    text = f"{field.description or ''} [{default_text(field)}]"
+    if shapes(annotation_of(field)) == {"true or false"}:
+        return option(name, Annotated[bool | None, typer.Option(f"--{word}/--no-{word}", help=text)], None)
+    return option(name, Annotated[str | None, typer.Option(f"--{word}", help=text)], None)
 
 
 def _pairs(words: list[str]) -> dict[str, str]:
@@ -100,7 +109,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
     return pairs
 
 
-def submit(job_type: JobType[Any, Any], values: Mapping[str, str], common: Mapping[str, Any]) -> None:
+def submit(job_type: JobType[Any, Any], values: Mapping[str, str | bool], common: Mapping[str, Any]) -> None:
     """Check what was typed, submit it, and say what to do next."""
     unknown = [name for name in values if name not in job_type.spec.model_fields]
     if unknown:
@@ -126,7 +135,7 @@ def submit(job_type: JobType[Any, Any], values: Mapping[str, str], common: Mappi
     _tell(context.store().read.job(job_id), common)
 
 
-def typed(job_type: JobType[Any, Any], values: Mapping[str, str]) -> dict[str, Any]:
+def typed(job_type: JobType[Any, Any], values: Mapping[str, str | bool]) -> dict[str, Any]:
     """What was typed, as the spec's types; relative paths are taken from where the user stands.
 
     Raises:
@@ -141,7 +150,7 @@ def typed(job_type: JobType[Any, Any], values: Mapping[str, str]) -> dict[str, A
     return {name: make_absolute(job_type.spec.model_fields[name], value, Path.cwd()) for name, value in spec.items()}
 
 
-def _value(name: str, field: FieldInfo, text: str) -> Any:
+def _value(name: str, field: FieldInfo, text: str | bool) -> Any:
     """What was typed for a field: a text as it stands where the field takes one, else the YAML value that it is.
 
     Raises:
@@ -151,7 +160,7 @@ def _value(name: str, field: FieldInfo, text: str) -> Any:
     from queue_app.recipe.yaml import read_value
 
     taken = shapes(annotation_of(field))
-    if taken == {"a text"}:
+    if isinstance(text, bool) or taken == {"a text"}:
         return text
     value = read_value(text, f"--{name.replace('_', '-')}")
     return text if isinstance(value, str) and "a text" in taken else value

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from queue_app.cli import context
-from queue_app.cli.application import FAILED, MISSING, OK, USAGE, run
+from queue_app.cli.application import FAILED, MISSING, OK, REFUSED, USAGE, run
 from settings import get_settings
 from tests.tiny_model import make_tiny_model
 
@@ -41,6 +41,15 @@ def test_a_data_command_runs_at_once_and_tells_its_result(dataset: str, capsys: 
 def test_a_data_command_can_be_left_to_a_worker(dataset: str, capsys: pytest.CaptureFixture[str]):
     assert run(["data", "split", dataset, "--enqueue", "--json"]) == OK
     assert json.loads(capsys.readouterr().out)["state"] == "queued"
+
+
+def test_yes_and_no_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    row = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "weight": 0.5}
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for _ in range(12)))
+    assert run(["data", "check", "rows.jsonl", "--target", "openai"]) == REFUSED
+    assert "rows.jsonl line 1: weight: openai knows no key" in capsys.readouterr().err
+    assert run(["data", "check", "rows.jsonl", "--target", "openai", "--fix"]) == OK
+    assert run(["data", "check", "rows.jsonl", "--target", "openai", "fix=true", "--no-count-tokens"]) == OK
 
 
 def test_every_job_type_of_data_sets_is_a_command(capsys: pytest.CaptureFixture[str]):
