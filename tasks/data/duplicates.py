@@ -17,7 +17,7 @@ import msgspec
 from tasks.data.likeness.choosing import ACCIDENTS, KINDS, Kind, Likeness, Member, choose
 from tasks.data.likeness.numbering import Numbering
 from tasks.data.likeness.reuse import NOBODY, Lineage, Lineages
-from tasks.data.likeness.saying import DIGEST_BYTES, saying
+from tasks.data.likeness.saying import DIGEST_BYTES, digest, saying
 from tasks.data.likeness.shown import SHOWN_LINES, beginning
 from tasks.data.likeness.spool import Spool
 from tasks.data.record import content_hash
@@ -103,6 +103,8 @@ class DuplicateFinder:
         self._beginnings = self._stack.enter_context(Spool(self.options.scratch))  # of each wording
         self._contents, self._wordings, self._lineages = Numbering(), Numbering(), Lineages()
         self._wording = array("I")  # of each content
+        self._conversations = Numbering()  # equal ones are compared with others once
+        self._conversation = array("I")  # of each wording
         self._content, self._target, self._parent = array("I"), array("I"), array("I")  # of each example
         self._line = array("Q")
         self._rank = array("d")  # empty where the first stays
@@ -171,7 +173,14 @@ class DuplicateFinder:
         if number == len(self._beginnings):
             self._beginnings.append(beginning(record).encode("utf-8", "replace"))
             if self._near is not None:
-                self._near.add(compared.conversation)
+                self._conversation.append(self._conversation_of(compared.conversation))
+        return number
+
+    def _conversation_of(self, text: str) -> int:
+        assert self._near is not None
+        number = self._conversations.number(digest(text))
+        if number == len(self._near):
+            self._near.add(text)
         return number
 
     def _groups(self) -> Iterator[list[Member]]:
@@ -191,7 +200,8 @@ class DuplicateFinder:
         """The component of each wording."""
         if self._near is None:
             return array("I", range(len(self._wordings)))
-        return self._near.components()
+        roots = self._near.components()
+        return array("I", (roots[conversation] for conversation in self._conversation))
 
     def _member(self, position: int) -> Member:
         content, rank = self._content[position], self._rank[position] if self._rank else 0.0
@@ -199,7 +209,8 @@ class DuplicateFinder:
 
     def _alike(self, one: int, other: int) -> float:
         assert self._near is not None, "only near texts are connected without being the same"
-        similarity = self._near.similarity(one, other)
+        one, other = self._conversation[one], self._conversation[other]
+        similarity = 1.0 if one == other else self._near.similarity(one, other)
         return similarity if similarity >= self._near.sketch.threshold else 0.0
 
     def _note(self, likeness: Likeness) -> None:
