@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
@@ -22,6 +23,11 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+SECRET_PARAMETERS = frozenset({"password", "passwd", "pwd", "sslpassword", "passphrase", "token", "odbc_connect"})
+BEFORE_HOST = re.compile(
+    r"[\w+]+://[^:/@]*:([^@]*)@"
+)  # as SQLAlchemy reads a password, which may have "/" or "#" in it
+ODBC_PASSWORD = re.compile(r"(?i)\bpwd=([^;]+)")
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108 on Linux and 104 on macOS
 
 
@@ -121,6 +127,9 @@ class Settings(BaseSettings):
     sandbox: SandboxSettings = SandboxSettings()
     monitors: MonitorSettings = MonitorSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict, description="account name → account")
+    databases: dict[str, SecretStr] = Field(
+        default_factory=dict, description="name → SQLAlchemy URL of a database that examples are exported from"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -164,7 +173,8 @@ class Settings(BaseSettings):
     @property
     def secrets(self) -> tuple[str, ...]:
         """Every secret there is, for taking them out of what is written down."""
-        inside = {word for url in (self.store_url, self.broker_url) for word in _passwords(url)}
+        urls = (self.store_url, self.broker_url, *(url.get_secret_value() for url in self.databases.values()))
+        inside = {word for url in urls for word in _passwords(url)}
         keys = {p.api_key.get_secret_value() for p in self.providers.values() if p.api_key}
         return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it
 
@@ -190,9 +200,11 @@ def _passwords(url: str) -> set[str]:
         parts = urlsplit(url)
     except ValueError:
         return {url}
-    pairs = [pair.partition("=") for pair in parts.query.split("&")]
-    written = [value for name, _, value in pairs if name.lower() == "password"]
+    pairs = [pair.partition("=") for pair in url.partition("?")[2].split("&")]
+    written = [value for name, _, value in pairs if name.lower() in SECRET_PARAMETERS]
+    written += [password for value in written for password in ODBC_PASSWORD.findall(unquote_plus(value))]
     written += [parts.password] if parts.password else []
+    written += BEFORE_HOST.findall(url)
     return {form for word in written for form in (word, unquote(word), unquote_plus(word))}
 
 

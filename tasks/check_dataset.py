@@ -39,7 +39,7 @@ class CheckDataset(Spec):
     count_tokens: bool = Field(True, description="whether tokens are counted; for target local only with base_model")
     as_file: bool | None = Field(
         None,
-        description="check the rows as they stand, without conversion; default: for files and exports, not for datasets",
+        description="take the rows as they stand, without conversion; default: for a file or export, not for a dataset",
     )
     fix: bool = Field(False, description="apply the safe repairs and publish the repaired copy")
     skip_bad: bool = Field(False, description="set bad rows aside in rejected.jsonl and publish the rest")

@@ -29,7 +29,7 @@ class PrepareDataset(Spec):
     """Which text, and how long the examples made of it shall be."""
 
     source: InputPath = Field(
-        description="a folder, a glob or a file of text, or builtin:python-topics: the language reference"
+        description="a folder, a glob or a file: text, Markdown, HTML, DOCX, PDF; or builtin:python-topics"
     )
     base_model: ArtifactRef = Field(
         description="the model whose tokenizer counts: an artifact, a pulled model, a folder"
@@ -85,6 +85,10 @@ class PreparedDataset(Result):
     bad: int = Field(description="files that are no usable text and folders that cannot be read, left out")
     dropped: dict[str, int] = Field(description="documents and pieces left out, by reason")
     dropped_characters: int
+    extracted: dict[str, int] = Field(description="files that are more than plain text, by type: html, docx, pdf …")
+    removed: dict[str, int] = Field(
+        description="parts of these files that are not their text, by what they are: menus, scripts, page numbers …"
+    )
     repaired: int = Field(description="files whose encoding was repaired; statistics.json names them")
     suspicious: int = Field(description="files that look wrongly encoded here and there, and were kept as they are")
     licences: int = Field(description="files whose Project Gutenberg header and footer were taken off")
@@ -151,6 +155,8 @@ def _figures(tally: Tally, source: Source) -> dict[str, Any]:
         "bad": len(tally.bad),
         "dropped": dict(tally.dropped),
         "dropped_characters": tally.dropped_characters,
+        "extracted": dict(tally.extracted),
+        "removed": dict(tally.removed),
         "repaired": len(tally.repaired),
         "suspicious": len(tally.suspicious),
         "licences": len(tally.licences),

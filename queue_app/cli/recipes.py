@@ -163,7 +163,8 @@ def _figures(job: Job) -> str:
     if job.failure and job.state != "succeeded":
         return job.failure
     result = job.result or {}
-    figures = [form.format(result[name]) for name, form in FIGURES.items() if result.get(name) is not None]
+    known = {name: value for name, value in result.items() if isinstance(value, int | float)}
+    figures = [form.format(known[name]) for name, form in FIGURES.items() if name in known]
     if "remote_job" in result:  # the model is at a provider, and its name is what it is called by
         figures.append(f"{result['model']} at {result['provider']}")
     return " · ".join(figures)

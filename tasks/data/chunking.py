@@ -23,6 +23,8 @@ SENTENCE = re.compile(
 )
 LINE = re.compile(r"\S(?=[^\S\n]*\n)")
 WORD = re.compile(r"\S(?=\s)|[、，；：]")
+HEADING = re.compile(r"\s*#{1,6}\s[^\n]*\s*")
+FENCE = re.compile(r"^[ \t]{0,3}(?:```|~~~)", re.MULTILINE)
 GRAINS = (PARAGRAPH, SENTENCE, LINE, WORD)
 
 LONG = 50_000  # characters; what is longer will be cut in any case, and would take hundreds of MiB to count
@@ -51,11 +53,12 @@ class Atom(NamedTuple):
     text: str
     tokens: int
     grain: int  # index of the pattern that cut it
+    heading: bool = False  # of Markdown's; a piece rather begins with it
 
 
 def cut(text: str, bounds: Bounds, count: Count) -> list[Piece]:
     """Cut a text into pieces within bounds: short paragraphs merged, long ones cut at sentences, lines, words."""
-    groups = list(_fill(deque(_measure(parts(text, PARAGRAPH), 0, count)), bounds, count))
+    groups = list(_fill(deque(_marked(_measure(parts(text, PARAGRAPH), 0, count))), bounds, count))
     if len(groups) > 1 and _size(groups[-1]) < bounds.least:
         groups[-2:] = _balance(groups[-2], groups[-1], bounds, count)
     return [Piece("".join(atom.text for atom in group), _size(group), _size(group) <= bounds.most) for group in groups]
@@ -79,6 +82,25 @@ def _measure(texts: list[str], grain: int, count: Count) -> list[Atom]:
     return [Atom(text, next(counted) if len(text) <= LONG else len(text), grain) for text in texts]
 
 
+def _marked(paragraphs: list[Atom]) -> Iterator[Atom]:
+    """The paragraphs, told which are headings; in a fence, a # begins a comment."""
+    fenced = False
+    for atom in paragraphs:
+        yield atom._replace(heading=not fenced and HEADING.fullmatch(atom.text) is not None)
+        fenced ^= len(FENCE.findall(atom.text)) % 2 == 1
+
+
+def _part_at_heading(group: list[Atom], bounds: Bounds) -> tuple[list[Atom], list[Atom]]:
+    """A full group up to its last heading, and from there; whole where too little would stand before it."""
+    sizes = list(accumulate(atom.tokens for atom in group))
+    for index in range(len(group) - 1, 0, -1):
+        if sizes[index - 1] < bounds.least:
+            break
+        if group[index].heading and not group[index - 1].heading:
+            return group[:index], group[index:]
+    return group, []
+
+
 def _refine(atom: Atom, count: Count) -> list[Atom]:
     """The atom's parts by the coarsest grain that cuts it; none if it is a single word."""
     for grain in range(atom.grain + 1, len(GRAINS)):
@@ -100,9 +122,14 @@ def _fill(waiting: deque[Atom], bounds: Bounds, count: Count) -> Iterator[list[A
         elif (size < bounds.least or atom.tokens > bounds.most) and (finer := _refine(atom, count)):
             waiting.extendleft(reversed(finer))
         else:
-            if group:
-                yield group
-            group, size = [atom], atom.tokens
+            full, begun = _part_at_heading(group, bounds)
+            if full:
+                yield full
+            group, size = begun, _size(begun)
+            if begun:
+                waiting.appendleft(atom)
+            else:
+                group, size = [atom], atom.tokens
     if group:
         yield group
 

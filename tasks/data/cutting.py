@@ -98,7 +98,13 @@ def cut_table(blocks: Iterable[bytes], most_bytes: int) -> Iterator[tuple[int, d
     lines = _Lines(cut_lines(blocks, most_bytes, blank=True))
     csv.field_size_limit(most_bytes)
     first = next(lines, "")
-    names = next(csv.reader([first], delimiter=(delimiter := max(DELIMITERS, key=first.count))), [])
+    delimiter = max(DELIMITERS, key=first.count)
+    try:
+        names = next(csv.reader([first], delimiter=delimiter), [])
+    except csv.Error as error:
+        raw = first.encode("utf-8", "surrogateescape")[:KEPT_BYTES]
+        yield Fault(1, "csv", f"the line of names: {error}", "save the table with one kind of line end", raw)
+        return
     rows = csv.reader(lines, delimiter=delimiter, strict=True)
     while True:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ from queue_app.errors import Permanent
 from queue_app.job_type import nearest
 from queue_app.lifecycle import Cause
 from tasks.data.encoding import Undecodable, decode
+from tasks.data.extracted import Unextractable
+from tasks.data.extracting import extractors
 from tasks.data.walking import ALL, BadFile, Walk, shown
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ class Document:
     repair: str | None = None
     suspicious: bool = False
     licence_characters: int = 0  # Project Gutenberg's header and footer, taken off
+    extracted_from: str | None = None  # the type of a file that is more than text, such as html
+    removed: Counter[str] = field(default_factory=Counter)  # its parts that are no text, by what they are
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,15 @@ def read_file(path: Path, base: Path, encoding: str | None = None) -> Document |
     if path.suffix == ".jsonl":
         return BadFile(shown(path), "JSON lines are examples already; give them to dataset.split")
     try:
-        decoded = decode(path.read_bytes(), fallback=encoding)
+        return _extracted(path, base, encoding) if path.suffix.lower() in extractors() else _plain(path, base, encoding)
     except OSError as error:
         return BadFile(shown(path), f"cannot be read: {error.strerror}")
-    except Undecodable as error:
+    except (Undecodable, Unextractable) as error:
         return BadFile(shown(path), str(error))
+
+
+def _plain(path: Path, base: Path, encoding: str | None) -> Document:
+    decoded = decode(path.read_bytes(), fallback=encoding)
     text = strip_licence(decoded.text)
     return Document(
         name=shown(path.relative_to(base)),
@@ -109,6 +118,27 @@ def read_file(path: Path, base: Path, encoding: str | None = None) -> Document |
         repair=decoded.repair,
         suspicious=decoded.suspicious,
         licence_characters=len(decoded.text) - len(text),
+    )
+
+
+def _extracted(path: Path, base: Path, encoding: str | None) -> Document:
+    kind, extractor = extractors()[path.suffix.lower()]
+    size = path.stat().st_size
+    if size > extractor.MOST_MIB << 20:
+        raise Unextractable(
+            f"has {size / (1 << 20):.0f} MiB, and a {kind} file is read as a whole, up to {extractor.MOST_MIB} MiB; "
+            "cut it into several, or save its text as .txt, which may be of any size"
+        )
+    found = extractor.extract(path.read_bytes(), encoding)
+    text = strip_licence(found.text)
+    return Document(
+        name=shown(path.relative_to(base)),
+        text=text,
+        repair=found.repair,
+        suspicious=found.suspicious,
+        licence_characters=len(found.text) - len(text),
+        extracted_from=kind,
+        removed=found.removed,
     )
 
 

@@ -30,6 +30,8 @@ class Tally:
     repaired: dict[str, str] = field(default_factory=dict)  # document → the encoding it was in
     suspicious: list[str] = field(default_factory=list)  # documents that look doubly encoded here and there
     licences: dict[str, int] = field(default_factory=dict)  # document → characters of licence text taken off
+    extracted: Counter[str] = field(default_factory=Counter)  # documents out of files that are more than text, by type
+    removed: Counter[str] = field(default_factory=Counter)  # parts of these that are no text, by what they are
     bad: list[str] = field(default_factory=list)  # files that are no usable text, and why
 
     def read(self, document: Document) -> None:
@@ -39,6 +41,9 @@ class Tally:
             self.suspicious.append(document.name)
         if document.licence_characters:
             self.licences[document.name] = document.licence_characters
+        if document.extracted_from is not None:
+            self.extracted[document.extracted_from] += 1
+            self.removed.update(document.removed)
 
     def keep(self, tokens: int, *, short: bool) -> None:
         self.sizes.append(tokens)

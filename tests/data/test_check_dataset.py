@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from subprocess import run
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,8 +18,6 @@ from tasks.data.writing import DatasetWriter
 from tests.tiny_model import CONTEXT, make_tiny_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import RunHere
 
 PLAIN = {"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}]}
@@ -49,16 +50,57 @@ def test_a_repaired_file_is_published_and_passes(run_here: RunHere, tmp_path: Pa
     source = write_file(tmp_path / "train.jsonl", [PLAIN | BESIDE] * 10)
     made = run_here("dataset.check", source=source, target="openai", fix=True).result or {}
     assert made["fixed"] == {"openai.unknown-key": 50}
-    again = run_here("dataset.check", source=made["repaired"], target="openai", as_file=True)
+    again = run_here("dataset.check", source=made["dataset"], target="openai", fix=True)
     assert again.state is State.SUCCEEDED
     assert (again.result or {})["found"] == {}
+    assert made["dataset"] == made["repaired"] == (again.result or {})["dataset"], "nothing to repair, and no copy"
 
 
 def test_a_dataset_is_converted_first_and_what_is_dropped_is_told(run_here: RunHere, tmp_path: Path) -> None:
     made = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="openai").result or {}
     assert made["dropped"] == {"source_agent": 10}
     assert made["tokens"]["counter"] == "o200k_base"
-    assert made["repaired"] is None
+    assert (made["repaired"], made["dataset"]) == (None, str(tmp_path / "set"))
+
+
+def test_an_export_is_checked_as_it_stands(run_here: RunHere, tmp_path: Path) -> None:
+    export = (run_here("dataset.convert", source=write_dataset(tmp_path / "set"), to="together").result or {})[
+        "dataset"
+    ]
+    made = run_here("dataset.check", source=export, target="together").result or {}
+    assert (made["examples"], made["dropped"], made["dataset"]) == (10, {}, export)
+    (tmp_path / "own").mkdir()
+    write_file(tmp_path / "own" / "openai.jsonl", [PLAIN | BESIDE] * 10)
+    blocked = run_here("dataset.check", source=str(tmp_path / "own"), target="openai")
+    assert "line 1: weight:" in str(blocked.failure)
+
+
+@pytest.mark.parametrize(("file_type", "name"), [("csv", "CSV"), ("parquet", "Parquet")])
+def test_an_export_that_is_no_jsonl_is_told_by_its_name(
+    run_here: RunHere, tmp_path: Path, file_type: str, name: str
+) -> None:
+    source = write_dataset(tmp_path / "set")
+    export = run_here("dataset.convert", source=source, to="together", file_type=file_type).result or {}
+    job = run_here("dataset.check", source=export["dataset"], target="together")
+    assert f"it is {name}, and no JSONL" in str(job.failure)
+
+
+def test_a_rule_that_could_not_be_asked_is_told(tmp_path: Path) -> None:
+    script = f"""
+import sys
+sys.modules["mistral_common"] = None  # as if it were not installed
+from pathlib import Path
+from tasks.data.checking.checker import Plan
+from tasks.data.checking.checkup import Order, check
+from tasks.data.checking.target import find_target
+made = check(Order(Path({write_file(tmp_path / "rows.jsonl", [PLAIN] * 3)!r}),
+    Plan("rows", find_target("mistral"), as_file=True), Path({str(tmp_path / "report")!r})))
+assert not made.blocked
+"""
+    run([sys.executable, "-c", script], check=True, cwd=Path(__file__).parents[2])
+    told = json.loads((tmp_path / "report" / "summary.json").read_bytes())
+    assert told["skipped_rules"] == {"mistral.mistral-common": 3}
+    assert "mistral.mistral-common was asked of no example: it needs `pip install mistral-common`" in told["notes"]
 
 
 def test_a_local_dataset_is_measured_by_the_base_model(run_here: RunHere, tmp_path: Path) -> None:
@@ -88,7 +130,7 @@ def test_bad_rows_can_be_set_aside(run_here: RunHere, tmp_path: Path) -> None:
     made = run_here("dataset.check", source=source, target="openai", skip_bad=True).result or {}
     assert (made["kept"], made["rejected"]) == (10, 1)
     assert (run_here.artifact(made["report"]) / "rejected.jsonl").is_file()
-    assert len((run_here.artifact(made["repaired"]) / "examples.jsonl").read_bytes().splitlines()) == 10
+    assert len((run_here.artifact(made["repaired"]) / "openai.jsonl").read_bytes().splitlines()) == 10
 
 
 def test_an_unknown_target_is_refused_with_the_nearest() -> None:

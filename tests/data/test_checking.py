@@ -216,9 +216,9 @@ def test_keys_beside_the_messages_are_blocked_with_their_line_and_repaired(tmp_p
     made = check_rows(tmp_path, rows, "openai", fix=True)
     assert not made.blocked
     assert made.figures["fixed"] == {"openai.unknown-key": 5}
-    again = check_file(tmp_path / "repaired" / "examples.jsonl", "openai")
+    again = check_file(tmp_path / "repaired" / "openai.jsonl", "openai")
     assert again.figures["found"] == {}
-    assert rows_of(tmp_path / "repaired" / "examples.jsonl") == [PLAIN] * 11
+    assert rows_of(tmp_path / "repaired" / "openai.jsonl") == [PLAIN] * 11
 
 
 def test_a_repaired_file_of_every_fixable_row_passes_its_own_check(tmp_path: Path) -> None:
@@ -228,7 +228,7 @@ def test_a_repaired_file_of_every_fixable_row_passes_its_own_check(tmp_path: Pat
         made = check_rows(folder, rows * 10, target, fix=True)
         assert all(not one.fixable or one.fixed for one in findings(folder)), target
         if rows and not made.blocked:
-            again = check_file(folder / "repaired" / "examples.jsonl", target)
+            again = check_file(folder / "repaired" / f"{TARGETS[target].format}.jsonl", target)
             assert not any(finding.fixable for finding in again.first), target
 
 
@@ -271,7 +271,7 @@ def test_a_doubled_key_with_one_value_is_repaired(tmp_path: Path) -> None:
     raw = b'{"messages":[{"role":"user","role":"user","content":"a"},{"role":"assistant","content":"b"}]}'
     made = check_rows(tmp_path, [PLAIN] * 10 + [raw], "openai", fix=True)
     assert made.figures["fixed"] == {"openai.doubled-key": 1}
-    assert check_file(tmp_path / "repaired" / "examples.jsonl", "openai").figures["found"] == {}
+    assert check_file(tmp_path / "repaired" / "openai.jsonl", "openai").figures["found"] == {}
 
 
 def test_text_that_looks_like_keys_is_no_doubled_key(tmp_path: Path) -> None:
@@ -284,7 +284,7 @@ def test_azure_wants_a_byte_order_mark_and_gets_one(tmp_path: Path) -> None:
     (file := tmp_path / "train.jsonl").write_text("\n".join([json.dumps(PLAIN)] * 10))
     assert [finding.rule for finding in check_file(file, "azure").first] == ["azure.byte-order-mark"]
     assert check_file(file, "azure", fix=True).figures["fixed"] == {"azure.byte-order-mark": 1}
-    assert check_file(tmp_path / "repaired" / "examples.jsonl", "azure").figures["found"] == {}
+    assert check_file(tmp_path / "repaired" / "openai.jsonl", "azure").figures["found"] == {}
 
 
 def test_a_byte_order_mark_is_warned_about_elsewhere(tmp_path: Path) -> None:

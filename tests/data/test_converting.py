@@ -152,6 +152,11 @@ def test_a_spec_that_cannot_work_is_refused(spec: dict[str, str], said: str):
         ConvertDataset.model_validate({"source": "a.jsonl"} | spec)
 
 
+def test_what_one_of_several_steps_will_make_is_no_glob():
+    wired = "$chosen[agent=math].dataset"
+    assert ConvertDataset(source=wired).source == wired
+
+
 def test_without_a_bad_row_there_is_no_file_of_rejects(tmp_path: Path):
     source = write(tmp_path / "raw.jsonl", GOOD)
     with Rejects(tmp_path / "x.rejected.jsonl") as rejects:

@@ -14,6 +14,7 @@ from mistral_common.protocol.instruct.messages import ChatMessage
 from mistral_common.protocol.instruct.validator import MistralRequestValidatorV3, ValidationMode
 from pydantic import TypeAdapter
 
+from queue_app.errors import Invalid
 from tasks.data.formats import find_format, names, recognise
 from tasks.data.record import Function, Message, Origin, Record, ToolCall
 from tasks.data.turns import Turns, until_last
@@ -206,6 +207,17 @@ def test_a_preference_without_a_worse_answer_is_none():
 )
 def test_a_row_tells_its_format(row: dict[str, Any], name: str | None):
     assert recognise(row) == name
+
+
+def test_a_row_of_several_formats_is_refused_with_the_field_that_decides():
+    with pytest.raises(Invalid, match=r"could be alpaca or .*; say which: from_format=alpaca"):
+        recognise({"instruction": "", "output": "", "messages": [], "conversations": [], "contents": [], "text": ""})
+
+
+def test_alpaca_names_what_it_cannot_hold_and_the_formats_that_can():
+    talk = [Message("system", "Be brief."), *[Message("user", "a"), Message("assistant", "b")] * 3]
+    with pytest.raises(ValueError, match=r"system, user, assistant, user, assistant… are .*sharegpt and chatml hold"):
+        find_format("alpaca").from_record(Record(talk), Counter())
 
 
 @settings(max_examples=30)

@@ -255,6 +255,14 @@ def ended(store: Store, kind: str, step: str, result: dict[str, Any]) -> Job:
     return store.record(new.id, Event.SUCCEEDED, actor="w", result=result)
 
 
+def test_an_outcome_passes_over_figures_that_are_no_numbers(yard: Store, capsys: pytest.CaptureFixture[str]):
+    told = {"examples": 12, "tokens": {"total": 468, "counter": "o200k_base"}}
+    show_outcome([ended(yard, "dataset.split", "parts", told)])
+    out = capsys.readouterr().out
+    assert "12 examples" in out
+    assert "468" not in out
+
+
 def test_an_outcome_shows_every_step_of_a_matrix_and_hosted_models_by_name(
     yard: Store, capsys: pytest.CaptureFixture[str]
 ):

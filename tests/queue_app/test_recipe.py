@@ -633,11 +633,14 @@ def test_a_file_that_is_far_too_long_is_not_read_to_its_end(tmp_path: Path) -> N
         load_recipe(path)
 
 
+NEEDED = {"cross_agent": {"steps.raw.source": __file__}}  # what only the user can give; any file is one
+
+
 @pytest.mark.parametrize(
     "path", sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml")), ids=lambda path: path.name
 )
 def test_every_recipe_that_comes_with_us_is_valid(path: Path) -> None:
-    assert load_recipe(path).name == path.stem
+    assert load_recipe(path, NEEDED.get(path.stem, {})).name == path.stem
 
 
 def test_the_demo_is_seven_jobs_on_three_queues() -> None:

@@ -104,7 +104,7 @@ class ProfilePart:
 
         counters = {name: counter(name) for name in self.tokenizers}
         if self.base_model is not None:
-            counters[self.base_model.name] = counting_of_folder(self.base_model).count
+            counters["the base model"] = counting_of_folder(self.base_model).count
         options = replace(self.options, counters=counters)
         profile = profile_rows(self.source.read(tick, note, reading), options)
         unknown = {quoted(key): count for key, count in reading.unknown.most_common(SHOWN_KEYS)}
