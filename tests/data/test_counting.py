@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tasks.data.checking.lengths import Lengths, Spoken, spoken_in
-from tasks.data.checking.mistral import INSTALLED
 from tasks.data.counting import counting_of_folder, counting_of_name, mistral_counting, openai_counting
 from tests.tiny_model import make_tiny_model
 
@@ -142,7 +141,6 @@ def test_a_model_folder_counts_by_its_own_tokenizer(tmp_path: Path) -> None:
     assert counting.count(["the yard", ""])[1] == 0
 
 
-@pytest.mark.skipif(not INSTALLED, reason="mistral-common is not installed")
 def test_mistral_counts_by_mistral_common_and_an_unknown_model_is_an_estimate() -> None:
     known, unknown = mistral_counting(), mistral_counting("mistral-of-tomorrow")
     assert known.count(["hello world", "[INST] </s>"]) == unknown.count(["hello world", "[INST] </s>"])
