@@ -5,16 +5,16 @@ A remote job is found again by its submission key, so every provider carries the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from queue_app.errors import Permanent
-from queue_app.lifecycle import Cause
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from datetime import date, datetime
     from pathlib import Path
+
+    from queue_app.lifecycle import Cause
 
 
 class RemoteState(StrEnum):
@@ -23,6 +23,10 @@ class RemoteState(StrEnum):
     VALIDATING = "validating"
     QUEUED = "queued"
     RUNNING = "running"
+    FINISHING = "finishing"  # trained; the provider is still writing what came of it
+    PAUSED = "paused"  # by the provider or by somebody there; it may go on
+    CANCELLING = "cancelling"
+    UNKNOWN = "unknown"  # a word that is not known here: it may still run, so it is asked after
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -32,21 +36,41 @@ class RemoteState(StrEnum):
         return self in (RemoteState.SUCCEEDED, RemoteState.FAILED, RemoteState.CANCELLED)
 
 
+class Method(StrEnum):
+    """How a model learns from examples."""
+
+    SFT = "sft"
+    DPO = "dpo"
+
+
+class Tuned(StrEnum):
+    """Which weights a fine-tune changes."""
+
+    LORA = "lora"
+    FULL = "full"
+
+
 @dataclass(frozen=True)
 class Order:
-    """A fine-tune as it is asked of a provider."""
+    """A fine-tune as it is asked of a provider. What is None is left to the provider."""
 
     base_model: str  # the provider's name for it
     training_file: str  # what `upload` returned
     validation_file: str | None = None
-    epochs: int | None = None  # None: the provider's choice
+    method: Method = Method.SFT
+    tuned: Tuned | None = None
+    epochs: int | None = None
     suffix: str | None = None  # shows in the tuned model's name
     seed: int | None = None
+    learning_rate: float | None = None
+    batch_size: int | None = None  # examples a step
+    lora_r: int | None = None
 
     @property
     def wishes(self) -> dict[str, Any]:
-        """What is asked for beyond the model, the file and the epochs; nothing that is left to the provider."""
-        asked = {"validation_file": self.validation_file, "suffix": self.suffix, "seed": self.seed}
+        """What is asked for beyond the model, the training file and the method, by field."""
+        plain = {"base_model", "training_file", "method"}
+        asked = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in plain}
         return {name: value for name, value in asked.items() if value is not None}
 
 
@@ -54,13 +78,18 @@ class Order:
 class RemoteJob:
     """A look at a job at a provider."""
 
-    id: str
+    id: str  # another one than was asked for: the provider has restarted it under this id
     state: RemoteState
+    word: str = ""  # the provider's own for the state
+    key: str | None = None  # the submission key it carries; None: it carries none that we could have given
+    base_model: str | None = None
+    created_at: datetime | None = None
     step: int | None = None
     steps: int | None = None
     train_loss: float | None = None
     failure: str | None = None  # the provider's own words
     cause: Cause | None = None  # whose matter the failure is
+    wants_slot: bool = False  # it ended only because the account had no slot free: nothing was trained
 
 
 @dataclass(frozen=True)
@@ -69,6 +98,7 @@ class RemoteResult:
 
     model: str  # the name to call it by
     trained_tokens: int | None  # what is billed
+    usd: float | None = None  # what was billed, where the provider tells
     series: tuple[Mapping[str, float], ...] = ()  # one row a step; `step` is always there
     warnings: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)  # as the provider gave them
@@ -79,11 +109,43 @@ class RemoteResult:
         return next(found, None)
 
 
+@dataclass(frozen=True)
+class Estimate:
+    """What a provider itself says an order would cost."""
+
+    usd: float
+    tokens: int | None = None
+    allowed: bool = True
+    why: str = ""  # the provider's own words, where it is not allowed
+
+
+@dataclass(frozen=True)
+class Offer:
+    """What a provider's API tells of a model. None: it does not tell."""
+
+    model: str
+    shuts_down: date | None = None
+    max_jobs: int | None = None  # unfinished at once
+    max_jobs_a_day: int | None = None
+    max_tokens: int | None = None  # an example
+    tuned: bool = False  # it is a fine-tune of this account
+
+
 class Provider(Protocol):
     """One account at one provider. Every method may raise what `refusals.error_of` makes of a refusal."""
 
+    takes: frozenset[str]
+    """The wishes of an `Order` that this provider can heed; with any other it is not asked."""
+
     def upload(self, path: Path) -> str:
-        """Send a file of chat examples and return the provider's id for it."""
+        """Send a file of examples in the provider's own format and return the provider's id for it."""
+
+    def is_ready(self, file: str) -> bool:
+        """Whether the provider has looked through an uploaded file, and takes it.
+
+        Raises:
+            Permanent: it refuses the file, in its own words (cause DATA), or knows it no more (cause PROVIDER)
+        """
 
     def start(self, order: Order, key: str) -> str:
         """Create a remote job that `find(key)` finds, by exactly one request, and return its id."""
@@ -92,11 +154,10 @@ class Provider(Protocol):
         """The id of the remote job that was created under `key`, if the provider lists one."""
 
     def state(self, remote_id: str) -> RemoteJob:
-        """Look at a remote job.
+        """Look at a remote job; one that was restarted under another id is followed."""
 
-        Raises:
-            Permanent: its status is a word that is not known here
-        """
+    def listed(self) -> Iterator[RemoteJob]:
+        """The account's jobs, newest first, page by page as they are asked for."""
 
     def cancel(self, remote_id: str) -> RemoteState:
         """Stop a remote job and return what it is then; one that has ended is left as it is."""
@@ -104,23 +165,19 @@ class Provider(Protocol):
     def result(self, remote_id: str) -> RemoteResult:
         """Collect what a remote job that has succeeded made."""
 
+    def estimate(self, order: Order) -> Estimate | None:
+        """What the provider says the order would cost; None: it has no such question, or cannot tell yet."""
+
+    def offers(self) -> Iterator[Offer]:
+        """What the provider's API tells of its models and of this account's limits at them."""
+
     def close(self) -> None:
         """Let go of the connections."""
 
 
-def state_of(word: str | None, words: Mapping[str, RemoteState], job: str) -> RemoteState:
-    """A provider's status word in ours.
-
-    Raises:
-        Permanent: the word is not known
-    """
-    if word is None or word not in words:
-        raise Permanent(
-            f'{job} has the status "{word}", which is not known here (known: {", ".join(words)}). It may still run '
-            f"there: a retry looks at it again and starts nothing",
-            cause=Cause.PROVIDER,
-        )
-    return words[word]
+def state_of(word: str | None, words: Mapping[str, RemoteState]) -> RemoteState:
+    """A provider's status word in ours."""
+    return words.get(word or "", RemoteState.UNKNOWN)
 
 
 def metrics_of(data: object) -> dict[str, float]:
@@ -135,11 +192,11 @@ def series_of(events: Iterable[object]) -> tuple[dict[str, float], ...]:
     return tuple(sorted(filter(None, map(metrics_of, events)), key=lambda row: row["step"]))
 
 
-def running_job(remote_id: str, newest_first: Iterable[object]) -> RemoteJob:
-    """A running job as far as the data of its events tells how far it is."""
+def progress_of(newest_first: Iterable[object]) -> dict[str, Any]:
+    """How far a running job is, by the data of its events: fields of a `RemoteJob`."""
     row = next(filter(None, map(metrics_of, newest_first)), {})
     step, steps = (int(row[name]) if name in row else None for name in ("step", "total_steps"))
-    return RemoteJob(remote_id, RemoteState.RUNNING, step, steps, row.get("train_loss"))
+    return {"step": step, "steps": steps, "train_loss": row.get("train_loss")}
 
 
 class Listed(Protocol):

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from enum import StrEnum
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from queue_app.errors import Permanent, Transient, TuneyardError
+from queue_app.errors import AccountPaused, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -24,6 +25,18 @@ SHORTEST_SECRET = 8  # a shorter key, such as the sandbox's, guards nothing, and
 OUT_OF_QUOTA = frozenset({"insufficient_quota", "exceeded_quota"})
 
 
+class Meaning(StrEnum):
+    """What a refusal asks of us."""
+
+    RETRY = "retry"  # soon, with back-off
+    LATER = "later"  # in hours
+    SLOT = "slot"  # when a slot is free
+    ACCOUNT = "account"  # when somebody has seen to the account's balance or quota
+    RIGHTS = "rights"  # when somebody has seen to the key or its rights
+    PERMANENT = "permanent"  # never, as it stands
+    CLOSED = "closed"  # never: the provider has ended this
+
+
 @dataclass(frozen=True)
 class Refusal:
     """An answer that is no success, or (status None) no answer at all."""
@@ -32,6 +45,7 @@ class Refusal:
     status: int | None = None
     code: str | None = None  # the provider's word for it
     retry_after: str | None = None  # the header as it came
+    meaning: Meaning | None = None  # None: by the status and the code
 
     @property
     def retry_after_seconds(self) -> float | None:
@@ -45,20 +59,45 @@ class Refusal:
         return max(0.0, seconds) if math.isfinite(seconds) else None
 
 
+def meaning_of(status: int | None, code: str | None) -> Meaning:
+    """What a refusal means, as far as status and code tell at every provider."""
+    if code in OUT_OF_QUOTA or status == 402:
+        return Meaning.ACCOUNT
+    if status == 429 and code == "daily_rate_limit_exceeded":
+        return Meaning.LATER
+    if status is None or status in (408, 409, 425, 429) or status >= 500:
+        return Meaning.RETRY
+    return {401: Meaning.RIGHTS, 403: Meaning.RIGHTS, 410: Meaning.CLOSED}.get(status, Meaning.PERMANENT)
+
+
 def error_of(account: str, refusal: Refusal) -> TuneyardError:
     """What a refusal means for the job that met it."""
+    meaning = refusal.meaning or meaning_of(refusal.status, refusal.code)
+    error = _error_of(account, refusal, meaning)
+    # An answer that says what is wrong was given before anything was made; one that only says "later" leaves that open.
+    error.undone = 400 <= (refusal.status or 0) < 500 and meaning != Meaning.RETRY
+    return error
+
+
+def _error_of(account: str, refusal: Refusal, meaning: Meaning) -> TuneyardError:
     status, code, pause = refusal.status, refusal.code, refusal.retry_after_seconds
     said = f"{account}: {refusal.message}" + (f" (HTTP {status}{f', {code}' if code else ''})" if status else "")
-    if status is None:
-        return Transient(said)
-    if code in OUT_OF_QUOTA:
-        advice = f"the account's quota or balance is used up; top it up, then retry the job. {said}"
-        return Permanent(advice, cause=Cause.QUOTA)
-    if status == 429 and code == "daily_rate_limit_exceeded":
-        return Transient(said, retry_after=pause or DAILY_CAP_PAUSE_SECONDS)
-    if status in (408, 409, 425, 429) or status >= 500:
-        return Transient(said, retry_after=pause)
-    return Permanent(f"{said}{_ADVICE.get(status, '')}", cause=_CAUSE.get(status, Cause.USER))
+    match meaning:
+        case Meaning.RETRY:
+            return Transient(said, retry_after=pause)
+        case Meaning.LATER:
+            return Transient(said, retry_after=pause or DAILY_CAP_PAUSE_SECONDS)
+        case Meaning.SLOT:
+            return SlotRefused(said, retry_after=pause)
+        case Meaning.ACCOUNT:
+            advice = f"the account's quota or balance is used up; top it up, then `tuneyard providers resume {account}`"
+            return AccountPaused(f"{advice}. {said}", retry_after=pause, cause=Cause.QUOTA)
+        case Meaning.RIGHTS:
+            return Unauthorized(f"{said}{_ADVICE.get(status or 0, '')}", cause=Cause.PROVIDER)
+        case Meaning.CLOSED:
+            return Permanent(f"{said}; the provider has closed this", cause=Cause.PROVIDER)
+        case Meaning.PERMANENT:
+            return Permanent(said, cause=Cause.USER)
 
 
 def cause_of(code: str | None, parameter: str | None) -> Cause:
@@ -96,6 +135,4 @@ def _seconds_until(date: str) -> float | None:
 _ADVICE = {
     401: "; check the account's api_key",
     403: "; the account may not do this: see what the provider says of its permissions",
-    410: "; the provider has closed this",
 }
-_CAUSE = {401: Cause.PROVIDER, 403: Cause.PROVIDER, 410: Cause.PROVIDER}

@@ -12,7 +12,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient
+from queue_app.at_account import AtAccount
+from queue_app.errors import (
+    Cancelled,
+    Paused,
+    Permanent,
+    Released,
+    StaleTransition,
+    Transient,
+    TuneyardError,
+    Unsettled,
+)
 from queue_app.lifecycle import FINAL, Cause, Request
 
 if TYPE_CHECKING:
@@ -60,6 +70,15 @@ class LiveAttempt:
         folder = self.settings.home.absolute() / "jobs" / self.job.id
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def at(self, account: str) -> AtAccount:
+        """What the job may do at an account elsewhere."""
+        return AtAccount(self.store, self.job, account, self.settings.queue)
+
+    def recall(self, step: str) -> Any:
+        """The value of a step that was done; None: it was not."""
+        memo = self.store.memos.get(self.job.id, step)
+        return memo.value if memo is not None and memo.done else None
 
     def report(self, **progress: float | int | str | None) -> None:
         """Write progress (at once if it carries a new `step`, else at most twice a second), then heed requests."""
@@ -158,9 +177,16 @@ class LiveAttempt:
                 return found
             shown_at = memo.acted_at + timedelta(seconds=lag_seconds)
             if shown_at > datetime.now(UTC):
-                raise Unsettled(step, min(LOOK_AGAIN_SECONDS, (shown_at - datetime.now(UTC)).total_seconds()))
+                seconds = min(LOOK_AGAIN_SECONDS, (shown_at - datetime.now(UTC)).total_seconds())
+                text = f"{step}: an earlier attempt may have done it; looking again in {seconds:.1f} s"
+                raise Unsettled(text, seconds)
         self.store.memos.act(memo, fence=self.number)
-        value = action(memo.key)
+        try:
+            value = action(memo.key)
+        except TuneyardError as error:
+            if error.undone:
+                self.store.memos.refuse(memo, fence=self.number)
+            raise
         self._remember(memo, value, undo)
         return value
 
@@ -187,14 +213,6 @@ class LiveAttempt:
             time.sleep(LOOK_SECONDS)
         self.log.error("%s: made %s under %s, and nobody took it up; look for it there", memo.step, value, memo.key)
         return False
-
-
-class Unsettled(Transient):
-    """An earlier attempt may have acted, and what it did may not be listed yet: wait, and count no failure."""
-
-    def __init__(self, step: str, seconds: float) -> None:
-        super().__init__(f"{step}: an earlier attempt may have done it; looking again in {seconds:.1f} s")
-        self.seconds = seconds
 
 
 def overdue(job: Job) -> Permanent:

@@ -58,7 +58,7 @@ class Dispatcher:
             )
             for step in recipe.steps
         ]
-        self.store.submit(new, actor=self.actor, recipe=(run_id, recipe.name, recipe.text))
+        self.store.submit(new, actor=self.actor, recipe=(run_id, recipe.name, recipe.text), cap_usd=recipe.cap_usd)
         self._announce(new)
         return run_id, ids
 

@@ -4,11 +4,16 @@
     ├── Permanent          → failed(cause)
     │   ├── Invalid        the user's input: usage or validation, exit code 3
     │   └── NotFound       no such job, artifact, model or file: exit code 4
+    │   └── Unauthorized   a key or a right is missing; what is held elsewhere is asked after all the same
     ├── Transient          → waiting(backoff), one failure counted
+    │   ├── SlotRefused    → waiting(slot): the pool is fuller than was believed; no failure
+    │   ├── AccountPaused  → waiting(budget): nothing is taken from the account now; no failure
+    │   └── Unsettled      → waiting(remote), to look again soon; no failure
     ├── Interruption       not an error of the job: somebody asked for it
     │   ├── Cancelled      → cancelled
     │   ├── Paused         → paused
-    │   └── Released       → queued again: the worker is told to stop
+    │   ├── Released       → queued again: the worker is told to stop
+    │   └── StandsStill    → waiting(reason), until somebody else wakes it
     └── StaleTransition    → dropped and counted: another attempt owns the job now
 
 Anything else that leaves a job's body is a bug: failed(bug) with its traceback, never retried.
@@ -19,7 +24,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from queue_app.lifecycle import Cause
+from queue_app.lifecycle import Cause, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
 class TuneyardError(Exception):
     """The root: its message says what was wrong, where, and what to do."""
+
+    undone = False  # who raised it is sure that nothing was done elsewhere
 
 
 class Permanent(TuneyardError):
@@ -63,6 +70,30 @@ class Transient(TuneyardError):
         self.cause = cause
 
 
+class Unauthorized(Permanent):
+    """The account's key is refused, or it has no right to do this."""
+
+
+class SlotRefused(Transient):
+    """There was no slot free where one was believed to be; `forget` is as in `Permanent`."""
+
+    forget: tuple[str, ...] = ()
+
+
+class AccountPaused(Transient):
+    """An account is left alone for a while; `reason` is what its jobs wait for meanwhile."""
+
+    reason = Reason.BUDGET
+
+
+class Unsettled(Transient):
+    """Somebody may be, or have been, at the same thing: look again in `seconds`, and count no failure."""
+
+    def __init__(self, message: str, seconds: float) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
 class Interruption(TuneyardError):
     """The body is asked to stop; it lets this pass after tidying up."""
 
@@ -80,6 +111,14 @@ class Paused(Interruption):
 
 class Released(Interruption):
     """The worker is shutting down and hands the job back."""
+
+
+class StandsStill(Interruption):
+    """The job waits for what somebody else gives: a slot, or an approval."""
+
+    def __init__(self, message: str, reason: Reason) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class StaleTransition(TuneyardError):

@@ -25,6 +25,7 @@ from queue_app.errors import Invalid
 from queue_app.lifecycle import Reason
 
 if TYPE_CHECKING:
+    from queue_app.at_account import AtAccount
     from settings import Settings
 
 Queue = Literal["cpu", "api", "gpu"]
@@ -134,6 +135,12 @@ class Attempt(Protocol):
     @property
     def log(self) -> logging.Logger:
         """Writes to the job's log (`tuneyard jobs logs`)."""
+
+    def at(self, account: str) -> AtAccount:
+        """What the job may do at an account elsewhere: slots, bills, files."""
+
+    def recall(self, step: str) -> Any:
+        """The value of a step (see `once`) that was done; None: it was not."""
 
     def report(self, **progress: float | int | str | None) -> None:
         """Show how far the job is (`step`, `steps`, `loss`, …) and learn whether it shall go on.

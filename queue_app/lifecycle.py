@@ -58,6 +58,7 @@ class Event(StrEnum):
     SUBMITTED = "submitted"  # its inputs are there
     PLANNED = "planned"  # its inputs are still to be made by the jobs it needs
     WOKEN = "woken"
+    APPROVED = "approved"  # over its caps
     STARTED = "started"
     POLL_SCHEDULED = "poll_scheduled"
     RETRY_SCHEDULED = "retry_scheduled"
@@ -86,6 +87,7 @@ TRANSITIONS: dict[Event, tuple[frozenset[State], State | None]] = {
     Event.SUBMITTED: (_NEW, State.QUEUED),
     Event.PLANNED: (_NEW, State.WAITING),
     Event.WOKEN: (frozenset({State.WAITING}), State.QUEUED),
+    Event.APPROVED: (frozenset({State.WAITING}), State.QUEUED),
     Event.STARTED: (CLAIMABLE, State.RUNNING),
     Event.POLL_SCHEDULED: (_RUNNING, State.WAITING),
     Event.RETRY_SCHEDULED: (_RUNNING, State.WAITING),

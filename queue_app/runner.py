@@ -16,11 +16,26 @@ import tenacity
 from pydantic import ValidationError
 
 from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
-from queue_app.attempt import LiveAttempt, Unsettled, overdue
-from queue_app.errors import Cancelled, Invalid, NotFound, Paused, Permanent, Released, StaleTransition, Transient
+from queue_app.attempt import LiveAttempt, overdue
+from queue_app.errors import (
+    AccountPaused,
+    Cancelled,
+    Invalid,
+    NotFound,
+    Paused,
+    Permanent,
+    Released,
+    SlotRefused,
+    StaleTransition,
+    StandsStill,
+    Transient,
+    Unauthorized,
+    Unsettled,
+)
 from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
 from queue_app.lifecycle import Cause, Event, Reason, Request, State, backoff_seconds
 from queue_app.recipe import fingerprint, resolve_references
+from queue_app.store.slots import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,6 +55,7 @@ class Verdict:
     changes: dict[str, Any] = field(default_factory=dict)
     detail: dict[str, Any] = field(default_factory=dict)
     forget: tuple[str, ...] = ()
+    refused: Refused | None = None  # a slot was taken that was none
     heeded: bool = False  # the user's request to cancel was known when this was judged
 
 
@@ -96,7 +112,7 @@ class Runner:
             return self._perform(attempt)
         except StaleTransition:
             raise
-        except (Exception, Cancelled, Paused, Released) as error:
+        except (Exception, Cancelled, Paused, Released, StandsStill) as error:
             verdict = judge(error, attempt)
             attempt.log.info("%s: %s", verdict.event, redact(str(error), self.settings))
             return verdict
@@ -195,6 +211,7 @@ class Runner:
             fence=attempt.number,
             detail=verdict.detail,
             forget=verdict.forget,
+            refused=verdict.refused,
             **{"fingerprint": attempt.fingerprint, **verdict.changes},
         )
         if recorded.state == State.WAITING and recorded.request == Request.CANCEL and not verdict.heeded:
@@ -211,13 +228,15 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
         return Verdict(Event.PAUSED)
     if isinstance(error, Released):
         return Verdict(Event.RELEASED)
-    if isinstance(error, Unsettled):
-        due = datetime.now(UTC) + timedelta(seconds=error.seconds)
-        return Verdict(Event.POLL_SCHEDULED, {"reason": Reason.REMOTE, "due_at": due}, {"why": text})
+    if isinstance(error, StandsStill | Unsettled | SlotRefused | AccountPaused):
+        return _wait(error, text, settings)
+    if isinstance(error, Unauthorized) and attempt.holds:  # what burns there is asked after, whoever took the key
+        return _try_again(Transient(text), text, attempt)
     if isinstance(error, Transient):
         return _try_again(error, text, attempt)
     if isinstance(error, Permanent):
-        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, dict(error.detail), error.forget)
+        detail = {"error": type(error).__name__, **error.detail}
+        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, detail, error.forget)
     if isinstance(error, OSError) and (error.errno in NO_ROOM or isinstance(error, PermissionError)):
         said = "no room left on the disk; free some" if error.errno in NO_ROOM else "permission denied; allow it"
         failure = f"{error.filename or 'a file'}: {said}, then `tuneyard jobs retry {job.id}`"
@@ -226,6 +245,23 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
     failure = f"a bug in {job.kind}: {type(error).__name__}: {text}; the traceback is in `tuneyard jobs logs {job.id}`"
     attempt.log.error("%s", trace)
     return Verdict(Event.FAILED, {"cause": Cause.BUG, "failure": failure}, {"traceback": trace})
+
+
+def _wait(error: StandsStill | Unsettled | SlotRefused | AccountPaused, text: str, settings: Settings) -> Verdict:
+    """Wait without counting a failure: the job has done nothing wrong."""
+    now, changes = datetime.now(UTC), dict[str, Any]()
+    if isinstance(error, StandsStill):
+        changes = {"reason": error.reason, "due_at": None}
+    elif isinstance(error, Unsettled):
+        changes = {"reason": Reason.REMOTE, "due_at": now + timedelta(seconds=error.seconds)}
+    elif isinstance(error, SlotRefused):
+        changes = {"reason": Reason.SLOT, "due_at": None, "has_slot": False, "failure": text}
+        refused = Refused(error.retry_after)
+        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, refused)
+    else:
+        seconds = error.retry_after or settings.queue.paused_seconds
+        changes = {"reason": error.reason, "due_at": now + timedelta(seconds=seconds), "failure": text}
+    return Verdict(Event.POLL_SCHEDULED, changes, {"why": text})
 
 
 def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:

@@ -42,7 +42,7 @@ class Sweeper:
             TuneyardError: a part could not be done; the first such
         """
         troubles = []
-        parts: list[Callable[[], None]] = [self._expire, self._wake]
+        parts: list[Callable[[], None]] = [self._expire, self._wake, self._give]
         parts += [partial(self._ring, queue) for queue in QUEUES]
         for part in parts:
             try:
@@ -58,6 +58,9 @@ class Sweeper:
 
     def _wake(self) -> None:
         self.store.wake(actor=self.actor)
+
+    def _give(self) -> None:
+        self.store.slots.give(actor=self.actor)
 
     def _ring(self, queue: str) -> None:
         due = self.store.read.due(queue, limit=self.settings.broker.doorbell_depth)

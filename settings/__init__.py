@@ -58,6 +58,10 @@ class QueueSettings(Section):
     max_failures: int = Field(3, ge=1, description="retries and lost leases before a job is failed")
     backoff_seconds: float = Field(5.0, gt=0, description="first pause after a transient error; doubles each time")
     backoff_max_seconds: float = Field(600.0, gt=0, description="longest pause after a transient error")
+    outage_hours: float = Field(24.0, ge=0, description="a provider silent for longer costs its jobs their retries")
+    paused_seconds: float = Field(3600.0, gt=0, description="pause of an account whose balance or quota is used up")
+    ageing_seconds: float = Field(3600.0, gt=0, description="a job that waits for a slot gains a priority in so long")
+    probe_seconds: float = Field(60.0, gt=0, description="pause before a provider that had no slot is tried for one")
 
 
 class ArtifactSettings(Section):
@@ -82,11 +86,29 @@ class TrainingSettings(Section):
     stall_margin_seconds: float = Field(120.0, gt=0, description="added to three median steps before a run is stalled")
 
 
+class OwnGpuSettings(Section):
+    """What an hour of one's own GPU costs, for quotes: by the hour, or by its current."""
+
+    usd_per_hour: float | None = Field(None, ge=0, description="price of an hour; goes before watts")
+    watts: float | None = Field(None, gt=0, description="drawn by the whole machine while it trains")
+    usd_per_kwh: float | None = Field(None, ge=0, description="price of electricity")
+    tokens_per_second: float | None = Field(None, gt=0, description="where no training of the model was measured here")
+
+
 class ProviderSettings(Section):
     """One account at one hosted provider."""
 
+    api: str | None = Field(
+        None, description="the provider whose API it speaks; default: the account's name, else openai"
+    )
     base_url: str | None = Field(None, description="API root; default: the vendor's own")
     api_key: SecretStr | None = Field(None, description="never logged, never stored")
+    organization: str | None = Field(None, description="whose account it is, where the API's paths name it (Fireworks)")
+    tier: str | None = Field(None, description="trainingType at Azure (developerTier …); machine at HF Jobs (l4x1 …)")
+    max_jobs: int | None = Field(None, ge=0, description="unfinished jobs at once; default: what the catalogue says")
+    max_jobs_a_day: int | None = Field(None, ge=0, description="starts in 24 hours; default: what the catalogue says")
+    cap_usd: float | None = Field(None, ge=0, description="the most its jobs may cost; more waits for approval")
+    cap_usd_a_day: float | None = Field(None, ge=0, description="the most its jobs of 24 hours may cost")
     listing_lag_seconds: float = Field(30.0, ge=0, description="how long a job just created may be missing from lists")
     poll_seconds: float = Field(30.0, gt=0, description="pause between two looks at a remote job")
 
@@ -125,6 +147,7 @@ class Settings(BaseSettings):
     workers: WorkerSettings = WorkerSettings()
     training: TrainingSettings = TrainingSettings()
     sandbox: SandboxSettings = SandboxSettings()
+    own_gpu: OwnGpuSettings = OwnGpuSettings()
     monitors: MonitorSettings = MonitorSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict, description="account name → account")
     databases: dict[str, SecretStr] = Field(

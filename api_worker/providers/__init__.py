@@ -39,20 +39,34 @@ def account_of(settings: Settings, name: str) -> ProviderSettings:
         ) from None
 
 
+def api_of(name: str, account: ProviderSettings) -> str:
+    """Which provider's API an account speaks.
+
+    Raises:
+        Invalid: no provider goes by that name, and no base_url says where to go
+    """
+    known = providers()
+    if account.api in known or (account.api is None and name in known):
+        return account.api or name
+    if account.api is None and account.base_url is not None:
+        return COMMON
+    word = account.api or name
+    raise Invalid(
+        f'account "{name}": no provider goes by the name "{word}"{nearest(word, known)}; there are {", ".join(known)}. '
+        f"TUNEYARD_PROVIDERS__{name.upper()}__API says which one the account is at; for a server that speaks OpenAI's "
+        f"API set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL"
+    )
+
+
 def open_provider(name: str, account: ProviderSettings) -> Provider:
     """The provider behind an account, with its SDK loaded; the caller closes it.
 
     Raises:
         Invalid: no provider goes by that name and no base_url says where to go, or the account has no key
     """
-    known = providers()
-    if name not in known and account.base_url is None:
-        raise Invalid(
-            f'account "{name}": no provider goes by that name{nearest(name, known)}; there are {", ".join(known)}. '
-            f"For one that speaks OpenAI's API set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL"
-        )
+    api = api_of(name, account)
     if account.api_key is None or not account.api_key.get_secret_value().strip():
         raise Invalid(f'account "{name}" has no API key; set TUNEYARD_PROVIDERS__{name.upper()}__API_KEY')
-    module = importlib.import_module(f"{__name__}.{name if name in known else COMMON}")
+    module = importlib.import_module(f"{__name__}.{api}")
     provider: Provider = module.Account(name, account)
     return provider

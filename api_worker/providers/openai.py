@@ -1,56 +1,103 @@
 """OpenAI, and every server that speaks its files and fine-tuning API under another base_url.
 
-The submission key travels in the job's metadata. Not every such server filters its list by it, so we do it as well.
+What such servers do differently is said in a `Dialect`. The submission key travels in the job's metadata, or in its
+suffix where a server keeps no metadata. Not every such server filters its list by it, so we do it as well.
 """
 
 from __future__ import annotations
 
+import re
+from codecs import BOM_UTF8
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import openai
+from openai.types import FileObject, Model
+from openai.types.fine_tuning import FineTuningJob
 
-from api_worker.provider import Order, RemoteJob, RemoteResult, RemoteState, each_once, running_job, series_of, state_of
-from api_worker.refusals import Refusal, cause_of, error_of, is_on_this_machine, without_secret
-from queue_app.errors import Permanent
+from api_worker.provider import (
+    Estimate,
+    Method,
+    Offer,
+    Order,
+    RemoteJob,
+    RemoteResult,
+    RemoteState,
+    each_once,
+    progress_of,
+    series_of,
+    state_of,
+)
+from api_worker.refusals import Meaning, Refusal, cause_of, error_of, is_on_this_machine, meaning_of, without_secret
+from queue_app.errors import Invalid, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     import httpx2
-    from openai.types.fine_tuning import FineTuningJob
-    from openai.types.fine_tuning.job_create_params import Method
 
     from settings import ProviderSettings
 
 P = ParamSpec("P")
 T = TypeVar("T")
+W = TypeVar("W", FineTuningJob, FileObject)
 
 VENDOR_URL = "https://api.openai.com/v1"
 ANSWER_SECONDS = 60.0
 UPLOAD_SECONDS = 1800.0  # 512 MB, the largest file, at 2.3 Mbit/s
+DATED = "%Y-%m-%d"
+PAGE = 100  # jobs in a list, the most there may be
 READ_RETRIES = 2  # reading again is harmless; what creates or changes is sent once
 KEY = "tuneyard"  # the metadata pair that carries the submission key
+ABOUT_JOBS = re.compile(r"(?i)\b(fine-tun\w* )?jobs?\b")
+KEY_IN_SUFFIX = re.compile(r"(?:^|-)(ty-[a-z2-7]{10}(?:-\d+)?)$")
 
 STATES = {
     "validating_files": RemoteState.VALIDATING,
     "queued": RemoteState.QUEUED,
     "running": RemoteState.RUNNING,
+    "paused": RemoteState.PAUSED,
     "succeeded": RemoteState.SUCCEEDED,
     "failed": RemoteState.FAILED,
     "cancelled": RemoteState.CANCELLED,
 }
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """How a server that speaks OpenAI's API differs from OpenAI's own."""
+
+    url: str | None = VENDOR_URL  # None: every account has its own
+    methods: frozenset[Method] = frozenset(Method)
+    takes: frozenset[str] = frozenset({"validation_file", "epochs", "suffix", "seed", "batch_size"})
+    suffix_limit: int = 64
+    key_in_metadata: bool = True  # else the suffix ends with it
+    hyperparameters_only: bool = False  # it refuses an order that has a `method` as well
+    marks_utf8: bool = False  # a training file begins with a byte order mark
+
+
 class Account:
     """One account. Its key must be set."""
 
+    dialect = Dialect()
+
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
-        self._name, self._secret, self._url = name, account.api_key, account.base_url or VENDOR_URL
+        url = account.base_url or self.dialect.url
+        if url is None:
+            raise Invalid(
+                f'account "{name}": its servers are its own; set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL'
+            )
+        key = account.api_key.get_secret_value().strip()
+        if not (key.isascii() and key.isprintable()):  # else the encoding's error would show it
+            raise Invalid(f'account "{name}": the API key has characters that no key has; set it again')
+        self._name, self._secret, self._url, self._tier = name, account.api_key, url, account.tier
+        self.takes = self.dialect.takes
         self._reader = openai.OpenAI(
-            api_key=self._secret.get_secret_value(),
+            api_key=key,
             base_url=self._url,
             max_retries=READ_RETRIES,
             timeout=ANSWER_SECONDS,
@@ -63,39 +110,103 @@ class Account:
         self._writer = self._reader.with_options(max_retries=0)
 
     def upload(self, path: Path) -> str:
-        with path.open("rb") as content:
-            return self._ask(self._writer.files.create, file=content, purpose="fine-tune", timeout=UPLOAD_SECONDS).id
+        with path.open("rb") as file:
+            content: Any = file
+            if self.dialect.marks_utf8:
+                content = (path.name, BOM_UTF8 + file.read())
+            sent = self._ask(self._writer.files.create, file=content, purpose="fine-tune", timeout=UPLOAD_SECONDS)
+        return self._whole(sent, FileObject).id
+
+    def is_ready(self, file: str) -> bool:
+        try:
+            found = self._whole(self._ask(self._reader.files.retrieve, file), FileObject)
+        except Unauthorized:
+            raise
+        except Permanent as error:
+            raise Permanent(f"{error}; a retry sends the file again", cause=Cause.PROVIDER) from None
+        if found.status == "error":
+            said = f"{self._name}: the file {file} was refused: {found.status_details or 'no reason was given'}"
+            raise Permanent(said, cause=Cause.DATA)
+        return found.status not in ("pending", "running")  # others show no status, or "uploaded" for good
 
     def start(self, order: Order, key: str) -> str:
-        hyperparameters: Any = {"n_epochs": order.epochs} if order.epochs else {}
-        method: Method = {"type": "supervised", "supervised": {"hyperparameters": hyperparameters}}
-        return self._ask(
-            self._writer.fine_tuning.jobs.create,
-            model=order.base_model,
-            training_file=order.training_file,
-            method=method,
-            metadata={KEY: key},
-            **order.wishes,
-        ).id
+        made = self._ask(self._writer.fine_tuning.jobs.create, **self._request(order, key))
+        return self._whole(made, FineTuningJob).id
+
+    def _request(self, order: Order, key: str) -> Any:
+        """The body of a request for a job.
+
+        Raises:
+            Permanent: the server cannot train in that way, or the suffix is too long beside the key
+        """
+        if order.method not in self.dialect.methods:
+            raise Permanent(f"{self._name} does not train by {order.method}", cause=Cause.USER)
+        request: dict[str, Any] = {"model": order.base_model, "training_file": order.training_file}
+        asked = {"n_epochs": order.epochs, "batch_size": order.batch_size, **self.more_hyperparameters(order)}
+        hyperparameters = {name: value for name, value in asked.items() if value is not None}
+        if self.dialect.hyperparameters_only:
+            request["hyperparameters"] = hyperparameters
+        else:
+            name = "supervised" if order.method == Method.SFT else "dpo"
+            request["method"] = {"type": name, name: {"hyperparameters": hyperparameters}}
+        if self.dialect.key_in_metadata:
+            request["metadata"] = {KEY: key}
+        suffix = order.suffix if self.dialect.key_in_metadata else "-".join(filter(None, (order.suffix, key)))
+        if suffix and len(suffix) > self.dialect.suffix_limit:
+            room = self.dialect.suffix_limit - (0 if self.dialect.key_in_metadata else len(key) + 1)
+            raise Permanent(f"{self._name}: the suffix may have {room} characters at the most", cause=Cause.USER)
+        if self._tier:
+            request["extra_body"] = {"trainingType": self._tier}
+        plain = {"suffix": suffix, "seed": order.seed, "validation_file": order.validation_file}
+        return request | {name: value for name, value in plain.items() if value is not None}
+
+    def more_hyperparameters(self, order: Order) -> dict[str, Any]:
+        """What a dialect asks for beside epochs and batch size."""
+        return {}
 
     def find(self, key: str) -> str | None:
         def search() -> FineTuningJob | None:
-            listed = each_once(self._reading.list(limit=100, metadata={KEY: key}))
-            return next((job for job in listed if (job.metadata or {}).get(KEY) == key), None)
+            narrowed: Any = {"metadata": {KEY: key}} if self.dialect.key_in_metadata else {}
+            listed = each_once(self._reading.list(limit=PAGE, **narrowed))
+            return next((job for job in listed if _key_of(job) == key), None)
 
         found = self._ask(search)
         return found.id if found else None
 
     def state(self, remote_id: str) -> RemoteJob:
-        job = self._ask(self._reading.retrieve, remote_id)
-        state = state_of(job.status, STATES, f"{self._name}: job {remote_id}")
+        seen = self._look(self._job(remote_id))
+        if seen.state != RemoteState.RUNNING or seen.step is not None:
+            return seen
+        newest = self._ask(self._reading.list_events, remote_id, limit=20).data
+        return replace(seen, **progress_of([event.data for event in newest]))
+
+    def listed(self) -> Iterator[RemoteJob]:
+        after: Any = openai.omit
+        while True:
+            page = self._ask(self._reading.list, limit=PAGE, after=after)
+            yield from map(self._look, page.data)
+            if not page.has_more or not page.data or page.data[-1].id == after:
+                return
+            after = page.data[-1].id
+
+    def _look(self, job: FineTuningJob) -> RemoteJob:
+        """A job as OpenAI shows it, in our words."""
+        state = state_of(job.status, STATES)
+        seen = RemoteJob(
+            id=job.id,
+            state=state,
+            word=str(job.status),
+            key=_key_of(job),
+            base_model=job.model,
+            created_at=datetime.fromtimestamp(job.created_at, UTC),
+        )
         if state == RemoteState.FAILED and job.error is not None and job.error.message:
             cause = cause_of(job.error.code, job.error.param)
-            return RemoteJob(job.id, state, failure=f"{job.error.message} ({job.error.code})", cause=cause)
-        if state != RemoteState.RUNNING:
-            return RemoteJob(job.id, state)
-        newest = self._ask(self._reading.list_events, remote_id, limit=20).data
-        return running_job(job.id, [event.data for event in newest])
+            return replace(seen, failure=f"{job.error.message} ({job.error.code})", cause=cause)
+        told: Any = job.model_extra or {}
+        if state == RemoteState.RUNNING and isinstance(told.get("trained_steps"), int):  # Nebius
+            return replace(seen, step=told["trained_steps"], steps=told.get("total_steps"))
+        return seen
 
     def cancel(self, remote_id: str) -> RemoteState:
         seen = self._seen(remote_id)
@@ -111,7 +222,7 @@ class Account:
         return RemoteState.CANCELLED
 
     def result(self, remote_id: str) -> RemoteResult:
-        job = self._ask(self._reading.retrieve, remote_id)
+        job = self._job(remote_id)
         if not job.fine_tuned_model:
             said = f'{self._name}: job {remote_id} is "{job.status}" and names no model; look for it at the provider'
             raise Permanent(said, cause=Cause.PROVIDER)
@@ -124,12 +235,47 @@ class Account:
             files={name: self._ask(self._reader.files.content, name).content for name in job.result_files or ()},
         )
 
+    def estimate(self, order: Order) -> Estimate | None:  # noqa: ARG002  there is nothing to ask
+        return None
+
+    def offers(self) -> Iterator[Offer]:
+        limits = self._limits()
+        for model in self._ask(lambda: list(self._reader.models.list())):
+            told = limits.pop(model.id, {})
+            yield _offer(model, told)
+        for name, told in limits.items():
+            yield _offer(Model(id=name, created=0, object="model", owned_by=""), told)
+
+    def _limits(self) -> dict[str, dict[str, Any]]:
+        """What the account may start of each model; a server that does not tell has nothing against it."""
+        try:
+            told = self._ask(self._reader.get, "/fine_tuning/model_limits", cast_to=object)
+        except Permanent:
+            return {}
+        found = told if isinstance(told, dict) else {}
+        return {name: row for name, row in found.items() if isinstance(row, dict)}
+
     def close(self) -> None:
         self._reader.close()
 
     def _seen(self, remote_id: str) -> RemoteState:
         """What a job is; one with a status that is not known may still run."""
-        return STATES.get(self._ask(self._reading.retrieve, remote_id).status, RemoteState.RUNNING)
+        return STATES.get(self._job(remote_id).status, RemoteState.RUNNING)
+
+    def _job(self, remote_id: str) -> FineTuningJob:
+        return self._whole(self._ask(self._reading.retrieve, remote_id), FineTuningJob)
+
+    def _whole(self, answer: object, kind: type[W]) -> W:
+        """An answer that is what it should be: the SDK passes on whatever came.
+
+        Raises:
+            Transient: it is not; what was asked for may have been done all the same
+        """
+        if isinstance(answer, kind) and isinstance(getattr(answer, "id", None), str):
+            return answer
+        raise Transient(
+            f"{self._name}: {self._url} did not answer with a {kind.__name__}; check the account's base_url"
+        )
 
     def _ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Make a call. The SDK's error is left outside the new one's context, as its request carries the key."""
@@ -137,14 +283,41 @@ class Account:
             return call(*args, **kwargs)
         except openai.APIError as error:
             refusal = self._refusal(error)
+        except ValueError:  # JSON that was cut short
+            refusal = Refusal(f"{self._url} answered with what cannot be read; check the account's base_url")
         raise error_of(self._name, refusal)
 
     def _refusal(self, error: openai.APIError) -> Refusal:
         said = error.body.get("message") if isinstance(error.body, dict) else None
         text = without_secret(str(said or error.message), self._secret)
         if isinstance(error, openai.APIStatusError | openai.APIResponseValidationError):
-            return Refusal(text, error.status_code, error.code, error.response.headers.get("retry-after"))
+            header = error.response.headers.get("retry-after")
+            return Refusal(text, error.status_code, error.code, header, _meaning(error.status_code, error.code, text))
         return Refusal(without_secret(f"no answer from {self._url}: {error.__cause__ or text}", self._secret))
+
+
+def _meaning(status: int, code: str | None, text: str) -> Meaning | None:
+    """What OpenAI's words for too many unfinished jobs are is not documented: a 429 that speaks of jobs is taken so."""
+    common = meaning_of(status, code)
+    return Meaning.SLOT if status == 429 and common == Meaning.RETRY and ABOUT_JOBS.search(text) else None
+
+
+def _key_of(job: FineTuningJob) -> str | None:
+    """The submission key that a job carries."""
+    told: Any = job.model_extra or {}
+    suffix = KEY_IN_SUFFIX.search(str(told.get("suffix") or told.get("user_provided_suffix") or ""))
+    return (job.metadata or {}).get(KEY) or (suffix[1] if suffix else None)
+
+
+def _offer(model: Model, limits: dict[str, Any]) -> Offer:
+    shuts_down = datetime.strptime(model.shutdown_date, DATED).replace(tzinfo=UTC) if model.shutdown_date else None
+    return Offer(
+        model=model.id,
+        shuts_down=shuts_down.date() if shuts_down else None,
+        max_jobs=limits.get("max_concurrent_jobs"),
+        max_jobs_a_day=limits.get("max_total_jobs"),
+        tuned=model.id.startswith("ft:"),
+    )
 
 
 def _insist_on_json(response: httpx2.Response) -> None:

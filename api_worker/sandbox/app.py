@@ -1,10 +1,10 @@
-"""The sandbox as an ASGI application: routes, the key, the faults, the ledger."""
+"""The sandbox as an ASGI application: every vendor's routes, the key, the faults, the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,90 +12,113 @@ from starlette.applications import Starlette
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from api_worker.sandbox.openai_routes import OpenAIRoutes, Rules
-from api_worker.sandbox.orders import read_body
-from api_worker.sandbox.refusals import Refused, told_to
+from api_worker.sandbox.desk import Desk
+from api_worker.sandbox.fields import read_body
+from api_worker.sandbox.ledger import ledger_of
+from api_worker.sandbox.refusals import Refused
+from api_worker.sandbox.rules import Rules
+from api_worker.sandbox.state import SandboxState
+from api_worker.sandbox.vendor import vendors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from starlette.requests import Request
 
     from api_worker.sandbox.connections import Connections
     from api_worker.sandbox.faults import Fault, Faults
-    from api_worker.sandbox.state import SandboxState
+    from api_worker.sandbox.vendor import Entry, Handler
 
-Handler = Callable[["Request"], Awaitable[Response]]
+
+def open_desks(folder: Path, rules: Rules | Mapping[str, Rules], faults: Faults) -> list[Desk]:
+    """A desk for every vendor, with a folder of its own; `rules` are everybody's, or by vendor."""
+    return [
+        Desk(
+            vendor,
+            SandboxState(folder / name),
+            rules if isinstance(rules, Rules) else rules.get(name, Rules()),
+            faults.at(name, but=() if vendor.restarts else ("restart",)),
+        )
+        for name, vendor in vendors().items()
+    ]
 
 
 @dataclass(frozen=True)
 class Sandbox:
-    """Serves the routes, and commits the faults around them."""
+    """Serves the vendors' routes, and commits the faults around them."""
 
-    state: SandboxState
-    rules: Rules
-    faults: Faults
+    desks: list[Desk]
     connections: Connections
 
     def app(self) -> Starlette:
         """The application."""
-        openai = OpenAIRoutes(self.state, self.rules, self.faults)
-        jobs, job = "/v1/fine_tuning/jobs", "/v1/fine_tuning/jobs/{job_id}"
-        table: list[tuple[str, str, str, Handler]] = [
-            ("POST", "/v1/files", "upload", openai.upload),
-            ("GET", "/v1/files", "files", openai.list_files),
-            ("GET", "/v1/files/{file_id}", "files", openai.retrieve_file),
-            ("DELETE", "/v1/files/{file_id}", "files", openai.delete_file),
-            ("GET", "/v1/files/{file_id}/content", "content", openai.file_content),
-            ("POST", jobs, "create", openai.create_job),
-            ("GET", jobs, "list", openai.list_jobs),
-            ("GET", job, "retrieve", openai.retrieve_job),
-            ("POST", f"{job}/cancel", "cancel", openai.cancel_job),
-            ("GET", f"{job}/events", "events", openai.job_events),
-            ("GET", f"{job}/checkpoints", "checkpoints", openai.job_checkpoints),
-            ("GET", "/v1/models", "models", openai.list_models),
-            ("GET", "/v1/models/{model:path}", "models", openai.retrieve_model),
-            ("POST", "/v1/chat/completions", "chat", openai.chat),
+        routes = [
+            Route(f"{desk.vendor.prefix}{entry.path}", self._served(desk, entry), methods=[entry.method])
+            for desk in self.desks
+            for entry in desk.vendor.entries(desk)
         ]
-        routes = [Route(path, self._served(name, handler), methods=[method]) for method, path, name, handler in table]
         return Starlette(routes=[*routes, Route("/sandbox/ledger", self.ledger)])
+
+    def close(self) -> None:
+        for desk in self.desks:
+            desk.state.close()
 
     async def ledger(self, _: Request) -> Response:
         """What was asked of the sandbox and what came of it; no key is needed to read it."""
-        return JSONResponse({**self.state.ledger(time.time()), "faults_committed": self.faults.committed})
+        return JSONResponse(ledger_of(self.desks, time.time()))
 
-    def _served(self, name: str, handler: Handler) -> Handler:
+    def _served(self, desk: Desk, entry: Entry) -> Handler:
         async def answer(request: Request) -> Response:
+            desk.received[entry.route] += 1
             try:
-                return await self._serve(name, handler, request)
+                given = await self._serve(desk, entry, request)
             except Refused as refused:
-                return refused.answer()
+                given = refusal_answer(desk, refused)
+            if given.status_code >= 400:
+                desk.refused[f"{entry.route} {given.status_code}"] += 1
+            return given
 
         return answer
 
-    async def _serve(self, name: str, handler: Handler, request: Request) -> Response:
-        await self._note(name, request)
-        if not request.headers.get("authorization", "").removeprefix("Bearer ").strip():
-            raise Refused(401, "You didn't provide an API key.", code="invalid_api_key")
-        await asyncio.sleep(self.faults.seconds(name, "slow"))
-        before = self.faults.draw(name, after=False)
+    async def _serve(self, desk: Desk, entry: Entry, request: Request) -> Response:
+        await _note(desk, entry.route, request)
+        _insist_on_key(entry, request)
+        await asyncio.sleep(desk.faults.seconds(entry.route, "slow"))
+        before = desk.faults.draw(entry.route)
         if before is not None:
-            return self._commit(before, request)
-        answer = await handler(request)
-        after = self.faults.draw(name, after=True)
-        return answer if after is None else self._commit(after, request)
+            return self._commit(desk, before, request)
+        answer = await entry.handler(request)
+        after = desk.faults.draw(entry.route, after=True)
+        return answer if after is None else self._commit(desk, after, request)
 
-    async def _note(self, name: str, request: Request) -> None:
-        """Count what costs or changes something, before anything can go wrong with it."""
-        if name == "upload":
-            self.state.ask("upload")
-        elif name == "create":
-            metadata = read_body(await request.body()).get("metadata")
-            self.state.ask("create", str(metadata.get("tuneyard", "")) if isinstance(metadata, dict) else "")
-        elif name == "cancel":
-            job = self.state.jobs.get(request.path_params["job_id"])
-            self.state.ask("cancel", job.key if job else "")
-
-    def _commit(self, fault: Fault, request: Request) -> Response:
+    def _commit(self, desk: Desk, fault: Fault, request: Request) -> Response:
         if fault.what == "drop":
             self.connections.cut(request)
             return Response(status_code=500)
-        return told_to(fault.what, fault.seconds)
+        headers = {} if fault.seconds is None else {"Retry-After": f"{fault.seconds:g}"}
+        return refusal_answer(desk, desk.refusal(fault.what), headers)
+
+
+async def _note(desk: Desk, route: str, request: Request) -> None:
+    """Count what costs or changes something, before anything can go wrong with it."""
+    if route == "upload":
+        desk.state.ask("upload")
+    elif route == "create":
+        desk.state.ask("create", desk.vendor.key_of(request, read_body(await request.body())))
+    elif route == "cancel":
+        job = desk.job(request.path_params["job_id"])
+        desk.state.ask("cancel", job.key if job else "")
+
+
+def _insist_on_key(entry: Entry, request: Request) -> None:
+    key = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
+    if entry.is_signed and key:
+        raise Refused(400, "This URL is signed; no API key is to be sent to it.")
+    if not entry.is_signed and not key:
+        raise Refused(401, "You didn't provide an API key.", code="invalid_api_key")
+
+
+def refusal_answer(desk: Desk, refused: Refused, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """A refusal in the vendor's shape."""
+    denial = refused.denial
+    return JSONResponse(desk.vendor.error_body(denial), denial.status, headers=dict(headers or {}))

@@ -1,43 +1,23 @@
-"""How the sandbox says no, in OpenAI's shape."""
+"""How the sandbox says no: neutral here, in each vendor's shape and words by its table."""
 
 from __future__ import annotations
 
-from starlette.responses import JSONResponse
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from api_worker.sandbox.openai_shapes import error_object
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-Known = tuple[str, str | None, str]  # type, code, message
 
-BY_STATUS: dict[int, Known] = {
-    400: ("invalid_request_error", None, "The sandbox refuses this request because it was told to."),
-    401: ("invalid_request_error", "invalid_api_key", "The sandbox refuses this API key because it was told to."),
-    403: ("invalid_request_error", "training_not_available", "Training is not available to this organization."),
-    404: ("invalid_request_error", None, "The sandbox finds nothing here because it was told to."),
-    409: ("invalid_request_error", None, "The sandbox sees a conflict because it was told to."),
-    410: ("invalid_request_error", None, "This route is gone."),
-    429: ("requests", "rate_limit_exceeded", "Rate limit reached. Please try again later."),
-    500: ("server_error", None, "The server had an error while processing your request."),
-    503: ("server_error", None, "The server is overloaded."),
-}
-BY_NAME: dict[str, tuple[int, Known]] = {
-    "daily-cap": (
-        429,
-        (
-            "invalid_request_error",
-            "daily_rate_limit_exceeded",
-            "This fine-tune request has been rate-limited. Your organization has reached the maximum of 5 fine-tuning "
-            "requests per day for the model.",
-        ),
-    ),
-    "quota": (
-        429,
-        (
-            "insufficient_quota",
-            "insufficient_quota",
-            "You exceeded your current quota, please check your plan and billing details.",
-        ),
-    ),
-}
+@dataclass(frozen=True)
+class Denial:
+    """A refusal as a vendor's shape tells it."""
+
+    status: int
+    message: str
+    code: str | None = None
+    param: str | None = None
+    kind: str | None = None  # the vendor's class of errors, where its shape has one
 
 
 class Refused(Exception):
@@ -45,17 +25,35 @@ class Refused(Exception):
 
     def __init__(self, status: int, message: str, *, code: str | None = None, param: str | None = None) -> None:
         super().__init__(message)
-        self.status, self.code, self.param = status, code, param
+        self.denial = Denial(status, message, code, param)
 
-    def answer(self) -> JSONResponse:
-        kind = BY_STATUS[429][0] if self.status == 429 else "invalid_request_error"
-        body = error_object(str(self), kind=kind, code=self.code, param=self.param)
-        return JSONResponse(body, self.status)
+    @classmethod
+    def by(cls, denial: Denial) -> Refused:
+        """The refusal that a table says."""
+        refused = cls(denial.status, denial.message)
+        refused.denial = denial
+        return refused
 
 
-def told_to(what: str, retry_after_seconds: float | None) -> JSONResponse:
-    """The answer that a fault asks for, by status or name."""
-    status, known = BY_NAME[what] if what in BY_NAME else (int(what), BY_STATUS.get(int(what)))
-    kind, code, message = known or ("server_error", None, f"The sandbox answers {status} because it was told to.")
-    headers = {} if retry_after_seconds is None else {"Retry-After": f"{retry_after_seconds:g}"}
-    return JSONResponse(error_object(message, kind=kind, code=code), status, headers=headers)
+# What is said by every vendor that has no words of its own. The names are those of the faults.
+COMMON: Mapping[str, Denial] = {
+    "400": Denial(400, "The sandbox refuses this request because it was told to."),
+    "401": Denial(401, "The sandbox refuses this API key because it was told to.", "invalid_api_key"),
+    "402": Denial(402, "The account has no balance left."),
+    "403": Denial(403, "Training is not available to this organization.", "training_not_available"),
+    "404": Denial(404, "The sandbox finds nothing here because it was told to."),
+    "409": Denial(409, "The sandbox sees a conflict because it was told to."),
+    "410": Denial(410, "This route is gone."),
+    "429": Denial(429, "Rate limit reached. Please try again later.", "rate_limit_exceeded"),
+    "500": Denial(500, "The server had an error while processing your request."),
+    "503": Denial(503, "The server is overloaded."),
+    "daily-cap": Denial(429, "The account has started as many fine-tunes as it may in a day.", "daily_cap"),
+    "quota": Denial(429, "The account's quota is used up.", "insufficient_quota"),
+    "slot": Denial(429, "The account already runs as many fine-tunes as it may at once.", "too_many_jobs"),
+}
+
+
+def denial_of(what: str, own: Mapping[str, Denial]) -> Denial:
+    """What a vendor says to a status or to the name of a fault."""
+    found = own.get(what) or COMMON.get(what)
+    return found or Denial(int(what), f"The sandbox answers {what} because it was told to.")

@@ -1,4 +1,4 @@
-"""What the sandbox remembers: a journal of what happened, read back when it starts.
+"""What the sandbox remembers of one vendor: a journal of what happened, read back when it starts.
 
 Each event is one line, appended by one write before it is answered, so that neither a SIGKILL nor an answer that was
 lost makes a job vanish; the rest of a line that was cut short is dropped. Not covered: the loss of power.
@@ -9,45 +9,50 @@ from __future__ import annotations
 import json
 import os
 import secrets
-import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from api_worker.sandbox.remote_job import SandboxJob, most_at_once
+from api_worker.sandbox.remote_job import SandboxJob
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SandboxFile:
-    """An uploaded file."""
+    """An uploaded file, and what was found in it. Times are POSIX seconds."""
 
     id: str
     created_at: float
     filename: str
     size_bytes: int
+    sha256: str
     examples: int
-    problem: str | None
+    format: str  # such as "chat" or "preference", in the words of the vendor's examiner
+    problem: str | None  # the first thing that is wrong with it
+    ready_at: float  # when the provider has looked through it
+    is_broken: bool = False  # the provider could not process it, whatever it holds
 
 
 @dataclass
 class Requests:
-    """How often the sandbox was asked, per submission key, whatever it answered."""
+    """How often the sandbox was asked, whatever it answered."""
 
-    creates: dict[str, int] = field(default_factory=dict)
-    cancels: dict[str, int] = field(default_factory=dict)
+    creates: Counter[str] = field(default_factory=Counter)  # by submission key
+    cancels: Counter[str] = field(default_factory=Counter)
     uploads: int = 0
 
 
 class SandboxState:
-    """The files and jobs of one state folder. Used from one thread."""
+    """The files and jobs of one folder. Used from one thread."""
 
     def __init__(self, folder: Path) -> None:
         (folder / "files").mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.files: dict[str, SandboxFile] = {}
-        self.jobs: dict[str, SandboxJob] = {}
+        self.jobs: dict[str, SandboxJob] = {}  # with those that are still to be made by a restart
+        self.uploads: Counter[str] = Counter()  # by the content's SHA-256, deleted ones included
         self.requests = Requests()
         journal = folder / "journal.jsonl"
         self._read(journal)
@@ -71,12 +76,13 @@ class SandboxState:
         self._write("file_deleted", {"id": file_id})
         self.content_path(file_id).unlink(missing_ok=True)
 
-    def create_job(self, job: SandboxJob) -> None:
-        self._write("job_created", asdict(job))
+    def create_jobs(self, *jobs: SandboxJob) -> None:
+        """Create a job, and with it the one that goes on with it."""
+        self._write("jobs_created", {"jobs": [asdict(job) for job in jobs]})
 
-    def cancel_job(self, job_id: str) -> SandboxJob:
-        """Cancel a job that has not ended."""
-        self._write("job_cancelled", {"id": job_id, "at": time.time()})
+    def change_job(self, job_id: str, **changes: float | None) -> SandboxJob:
+        """Note that a job was asked to stop, or stands still, or goes on."""
+        self._write("job_changed", {"id": job_id, "changes": changes})
         return self.jobs[job_id]
 
     # -- what is ---------------------------------------------------------------------------------------------------
@@ -84,37 +90,12 @@ class SandboxState:
     def content_path(self, file_id: str) -> Path:
         return self.folder / "files" / file_id
 
-    def newest_jobs(self) -> list[SandboxJob]:
-        return sorted(self.jobs.values(), key=lambda job: job.created_at, reverse=True)
-
-    def unfinished(self, now: float) -> int:
-        """How many jobs hold a slot."""
-        return sum(job.finished_at(now) is None for job in self.jobs.values())
-
-    def ledger(self, now: float) -> dict[str, Any]:
-        """What was asked for and what was made of it, since the folder was new."""
-        keys: dict[str, dict[str, Any]] = {}
-        for job in self.jobs.values():
-            keys.setdefault(job.key, {"jobs": []})["jobs"].append(job.id)
-        for name, counts in (("creates_received", self.requests.creates), ("cancels_received", self.requests.cancels)):
-            for key, count in counts.items():
-                keys.setdefault(key, {"jobs": []})[name] = count
-        jobs = self.jobs.values()
-        ends = {job.id: job.finished_at(now) or now for job in jobs}
-        return {
-            "keys": {key: {"creates_received": 0, "cancels_received": 0, **found} for key, found in keys.items()},
-            "jobs_created": len(self.jobs),
-            "uploads_received": self.requests.uploads,
-            "most_held_at_once": most_at_once([(job.created_at, ends[job.id]) for job in jobs]),
-            "most_running_at_once": most_at_once([(job.running_at, ends[job.id]) for job in jobs]),
-        }
-
     # -- the journal ----------------------------------------------------------------------------------------------
 
     def _write(self, event: str, row: dict[str, Any]) -> None:
         line = json.dumps({"event": event, **row}).encode() + b"\n"
         os.write(self._journal, line)
-        self._apply(event, row)
+        self._apply(event, json.loads(line))
 
     def _read(self, journal: Path) -> None:
         if not journal.exists():
@@ -123,32 +104,32 @@ class SandboxState:
         whole = content[: content.rfind(b"\n") + 1]
         for line in whole.splitlines():
             row = json.loads(line)
-            self._apply(row.pop("event"), row)
+            self._apply(row["event"], row)
         if len(whole) != len(content):
             os.truncate(journal, len(whole))
 
     def _apply(self, event: str, row: dict[str, Any]) -> None:
+        row.pop("event")
         match event:
             case "asked":
                 self._count(row["request"], row["key"])
             case "file_uploaded":
                 self.files[row["id"]] = SandboxFile(**row)
+                self.uploads[row["sha256"]] += 1
             case "file_deleted":
                 self.files.pop(row["id"], None)
-            case "job_created":
-                job = SandboxJob.read(row)
-                self.jobs[job.id] = job
-            case "job_cancelled":
-                self.jobs[row["id"]] = replace(self.jobs[row["id"]], cancelled_at=row["at"])
+            case "jobs_created":
+                self.jobs.update({job["id"]: SandboxJob.read(job) for job in row["jobs"]})
+            case "job_changed":
+                self.jobs[row["id"]] = replace(self.jobs[row["id"]], **row["changes"])
             case _:
                 raise ValueError(f'{self.folder}: the journal tells of "{event}", which this version does not know')
 
     def _count(self, request: str, key: str) -> None:
         if request == "upload":
             self.requests.uploads += 1
-            return
-        counts = self.requests.creates if request == "create" else self.requests.cancels
-        counts[key] = counts.get(key, 0) + 1
+        else:
+            (self.requests.creates if request == "create" else self.requests.cancels)[key] += 1
 
 
 def new_id(prefix: str) -> str:

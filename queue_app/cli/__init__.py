@@ -16,11 +16,18 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that is not UTF-8 shows ? for what it lacks
             stream.reconfigure(errors="replace")
+    try:
+        code = _run()
+    except KeyboardInterrupt:  # while what the command needs was being imported
+        code = 130
+    gc.freeze()  # else the interpreter looks through everything once more before it ends, a quarter of a short command
+    sys.exit(code)
+
+
+def _run() -> int:
     gc.disable()  # start-up is imports, and nothing they make wants collecting
     from queue_app.cli.application import run
 
     gc.freeze()
     gc.enable()  # workers run for long
-    code = run(sys.argv[1:])
-    gc.freeze()  # else the interpreter looks through everything once more before it ends, a quarter of a short command
-    sys.exit(code)
+    return run(sys.argv[1:])

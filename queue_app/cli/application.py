@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import typer
 from typer.exceptions import TyperException
 
-from queue_app.cli import data, jobs, kinds, models, recipes, yard
+from queue_app.cli import data, jobs, kinds, money, recipes, yard
 from queue_app.cli.output import complain
+from queue_app.cli.root import RootGroup
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
 
@@ -21,13 +22,14 @@ app = typer.Typer(
     name="tuneyard",
     help="One queue for every LLM fine-tune: on your own GPUs and at every hosted provider.",
     no_args_is_help=True,
+    cls=RootGroup,
     pretty_exceptions_enable=False,
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
-app.add_typer(models.app, name="models")
 kinds.register(app)
 recipes.register(app)
+money.register(app)
 yard.register(app)
 
 

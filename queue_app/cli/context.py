@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from queue_app.errors import Invalid
+from queue_app.store import Database, Readings
 from settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -43,13 +44,25 @@ def settings() -> Settings:
 
 
 @cache
+def _database(url: str) -> Database:
+    database = Database(url)
+    database.migrate()
+    return database
+
+
+def read() -> Readings:
+    """What can be asked of the store, its tables brought up to date; quicker to have than the store itself."""
+    return Readings(_database(settings().store_url))
+
+
+@cache
 def store() -> Store:
     """The store, its tables brought up to date."""
-    from queue_app.store import Database, Store
+    from queue_app.store import Store
+    from queue_app.store.slots import SlotRules
 
-    database = Database(settings().store_url)
-    database.migrate()
-    return Store(database)
+    limits = settings().queue
+    return Store(_database(settings().store_url), SlotRules(limits.ageing_seconds, limits.probe_seconds))
 
 
 def actor() -> str:

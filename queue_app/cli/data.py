@@ -19,14 +19,16 @@ from queue_app.job_type import find_job_type, kinds
 if TYPE_CHECKING:
     from rich.tree import Tree
 
-    from queue_app.store import Job
-    from queue_app.store.tables import Artifact
+    from queue_app.store import Artifact, Job
 
 NOUN = "dataset."
 HERE = Annotated[bool, typer.Option("--here/--enqueue", help="Run it in this process, or leave it to a worker.")]
 OPTIONS = (option("here", HERE, True), *(each for each in COMMON if each.name != "here"))
 SOURCE = Annotated[str, typer.Argument(metavar="SOURCE", help="A data set: a file, a folder, or an artifact.")]
 SHOWN_FIELDS = 8  # of a spec, in the tree
+SHOWN_FILES = 6
+# Under which name a data set stands in the result of the job that made it → where its examples are counted there.
+COUNTED = {"repaired": "kept", "train": "train_examples", "holdout": "holdout_examples", "dataset": "examples"}
 
 
 class DataGroup(TyperGroup):
@@ -56,7 +58,7 @@ app = typer.Typer(help="Prepare, check and look at data sets.", no_args_is_help=
 @app.command("ls")
 def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
     """List the data sets that jobs have made, newest first."""
-    found = context.store().artifacts.ls(("dataset",))
+    found = context.read().artifacts.ls(("dataset",))
     if quiet:
         for artifact in found:
             write(artifact.id)
@@ -69,7 +71,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
         rows = [
             [
                 a.id[7:19],
-                _examples(a),
+                _count_text(_examples(a, made[a.id])),
                 f"{a.size_bytes / 2**20:.1f} MiB",
                 getattr(made[a.id], "kind", "–"),
                 ago(a.created_at),
@@ -86,12 +88,17 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show what a data set holds, and the jobs and data sets it was made from."""
-    artifact = context.store().artifacts.find(ref)
-    statistics = _statistics(artifact)
+    artifact = context.read().artifacts.find(ref)
+    place = context.runner("cli").artifacts.fetch(artifact.id)
+    statistics = _read(place / "statistics.json") or _figures_of(_read(place / "report.json"))
+    files = [place] if place.is_file() else sorted(place.iterdir())
     if as_json:
-        write_json({**as_dict(artifact), "lineage": _lineage(artifact), "statistics": statistics})
+        told = {"lineage": _lineage(artifact), "statistics": statistics, "files": [str(file) for file in files]}
+        write_json({**as_dict(artifact), **told})
         return
     console().print(_tree(artifact))
+    if not statistics and (count := _examples(artifact, _maker(artifact))) is not None:
+        statistics = {"examples": count}
     figures = {name: value for name, value in statistics.items() if isinstance(value, int | float | str)}
     if figures:
         write("")
@@ -101,33 +108,57 @@ def show(
         )
     if "histogram" in statistics:
         _draw(statistics["histogram"])
-    next_commands(f"tuneyard data audit {artifact.id[7:19]}")
+    write("")
+    for file in files[:SHOWN_FILES]:
+        write(str(file))
+    if len(files) > SHOWN_FILES:
+        write(f"… {len(files) - SHOWN_FILES} more in {place}")
+    if artifact.kind == "dataset":
+        next_commands(f"tuneyard data audit {artifact.id[7:19]}")
 
 
 def _maker(artifact: Artifact) -> Job | None:
     if artifact.job_id is None:
         return None
     try:
-        return context.store().read.job(artifact.job_id)
+        return context.read().job(artifact.job_id)
     except NotFound:
         return None
 
 
-def _statistics(artifact: Artifact) -> dict[str, Any]:
-    """What stands in the artifact's statistics.json; empty where it has none."""
-    path = context.runner("cli").artifacts.fetch(artifact.id) / "statistics.json"
+def _read(path: Path) -> dict[str, Any]:
+    """What stands in a JSON file of an artifact; empty where it has none."""
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
-def _examples(artifact: Artifact) -> str:
-    count = _statistics(artifact).get("examples")
+def _figures_of(report: dict[str, Any]) -> dict[str, Any]:
+    """The main figures of an audit, and what its gate said."""
+    figures = {f"{each['label']} {each['note']}".strip(): each["value"] for each in report.get("headline", ())}
+    for check in report.get("checks", ()):
+        figures[f"{check['name']}={check['limit']:g}"] = "passed" if check["passed"] else "failed"
+    return figures
+
+
+def _examples(artifact: Artifact, maker: Job | None) -> int | None:
+    """How many examples there are, by the job that counted them: the content may lie far away, or be gone."""
+    result = (maker.result if maker is not None else None) or {}
+    for name, counted in COUNTED.items():
+        if result.get(name) == artifact.id:
+            return result.get(counted)
+    for agent, made in (result.get("datasets") or {}).items():
+        if made == artifact.id:
+            return (result.get("targets") or {}).get(agent)
+    return None
+
+
+def _count_text(count: int | None) -> str:
     return "–" if count is None else f"{count:,}"
 
 
 def _lineage(artifact: Artifact) -> dict[str, Any]:
     """The job and the spec that made an artifact, and the same of every parent."""
-    index = context.store().artifacts
+    index = context.read().artifacts
     job = _maker(artifact)
     return {
         "id": artifact.id,
@@ -148,7 +179,7 @@ def _tree(artifact: Artifact, above: Tree | None = None) -> Tree:
     if job is not None:
         label.append_text(Text.assemble("\n", (job.kind, "dim"), f" {job.id}  {_spec(job)}"))
     tree = Tree(label) if above is None else above.add(label)
-    index = context.store().artifacts
+    index = context.read().artifacts
     for parent in index.parents(artifact.id):
         _tree(index.find(parent), tree)
     return tree
@@ -166,8 +197,8 @@ def _short(value: Any) -> str:
     return Path(text).name if text.startswith("/") else text[:40]
 
 
-def _draw(histogram: list[dict[str, int]]) -> None:
-    """Examples by tokens, as bars."""
+def _draw(histogram: list[dict[str, Any]]) -> None:
+    """Examples by tokens, as bars; the last one of a histogram may have no end."""
     from rich.bar import Bar
     from rich.table import Table
 
@@ -177,6 +208,7 @@ def _draw(histogram: list[dict[str, int]]) -> None:
     grid.add_column("EXAMPLES", justify="right")
     grid.add_column("", width=50)
     for bar in histogram:
-        grid.add_row(f"{bar['from']:,} …", f"{bar['examples']:,}", Bar(most, 0, bar["examples"], width=50))
+        sizes = f"≥ {bar['from']:,}" if bar["below"] is None else f"{bar['from']:,} …"
+        grid.add_row(sizes, f"{bar['examples']:,}", Bar(most, 0, bar["examples"], width=50))
     write("")
     console().print(grid)

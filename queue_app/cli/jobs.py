@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from queue_app.cli import context
+from queue_app.cli.explain import explain, next_steps
 from queue_app.cli.output import (
     AsJson,
     Quiet,
@@ -43,6 +44,8 @@ app.add_typer(
     cls=KindGroup,
 )
 
+app.command()(explain)
+
 Id = Annotated[str, typer.Argument(metavar="ID", help="Id or unique prefix of one.")]
 Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids or unique prefixes of them.")]
 TIMEOUT_EXIT = 124
@@ -59,8 +62,8 @@ def list_jobs(
     quiet: Quiet = False,
 ) -> None:
     """List jobs, newest first."""
-    run_id = context.store().read.run(run).id if run is not None else None
-    found = context.store().read.ls(states=state or (), kind=kind, run_id=run_id, limit=limit)
+    run_id = context.read().run(run).id if run is not None else None
+    found = context.read().ls(states=state or (), kind=kind, run_id=run_id, limit=limit)
     if quiet:
         for job in found:
             write(job.id)
@@ -77,7 +80,7 @@ def list_jobs(
 @app.command()
 def show(job_id: Id, as_json: AsJson = False) -> None:
     """Show all there is to know of a job."""
-    read = context.store().read
+    read = context.read()
     job = read.find(job_id)
     if as_json:
         write_json(as_dict(job) | {"needs": [need.id for need in read.needs(job.id)]})
@@ -100,23 +103,13 @@ def show(job_id: Id, as_json: AsJson = False) -> None:
             out.print(f"  {name:<10}", text, soft_wrap=True)
     show_values("spec", job.spec)
     show_values("result", job.result or {})
-    next_commands(*_next(job))
-
-
-def _next(job: Job) -> list[str]:
-    if job.state == State.FAILED:
-        return [f"tuneyard jobs logs {job.id}", f"tuneyard jobs retry {job.id}"]
-    if job.state == State.PAUSED:
-        return [f"tuneyard jobs resume {job.id}"]
-    if job.state not in FINAL:
-        return [f"tuneyard jobs logs -f {job.id}", f"tuneyard jobs watch {job.id}", f"tuneyard jobs cancel {job.id}"]
-    return [f"tuneyard jobs events {job.id}"]
+    next_commands(f"tuneyard jobs explain {job.id}", *next_steps(job))
 
 
 @app.command()
 def events(job_id: Id, as_json: AsJson = False) -> None:
     """Show everything that happened to a job, and who did it."""
-    read = context.store().read
+    read = context.read()
     history = read.history(read.find(job_id).id)
     if as_json:
         write_json([as_dict(event) for event in history])
@@ -160,11 +153,11 @@ def logs(
 ) -> None:
     """Show a job's logs: what the worker wrote (job) and what the training process printed (child)."""
     say = _log_as_json if as_json else _log_as_text
-    job = context.store().read.find(job_id)
+    job = context.read().find(job_id)
     folder = context.settings().home.absolute() / "jobs" / job.id / "logs"
     seen: dict[Path, int] = {}
     while True:
-        last = not follow or context.store().read.job(job.id).state in FINAL
+        last = not follow or context.read().job(job.id).state in FINAL
         for file in sorted(folder.glob(f"{source or '*'}.log")):
             lines, seen[file] = _lines_from(file, seen.get(file, 0), unfinished=last)
             for line in lines if tail is None else lines[max(0, len(lines) - tail) :]:
@@ -202,7 +195,7 @@ def wait(
     as_json: AsJson = False,
 ) -> None:
     """Wait until jobs have ended; the exit code says how: 0 all succeeded, 1 one did not, 124 it took too long."""
-    read = context.store().read
+    read = context.read()
     waiting = [read.find(job_id).id for job_id in job_ids]
     seconds = seconds_of("--timeout", timeout)
     deadline = time.monotonic() + seconds if seconds is not None else None
@@ -244,7 +237,7 @@ def _ids_behind(prefix: str) -> list[str]:
         NotFound: there is neither
         Invalid: there are several, or one of each
     """
-    read = context.store().read
+    read = context.read()
     run, job = _or_none(read.run, prefix), _or_none(read.find, prefix)
     if run is not None and job is not None:
         raise Invalid(f'"{prefix}" fits a run ({run.id}) and a job ({job.id}); give more of the id')
@@ -270,7 +263,7 @@ def _steer(job_ids: list[str], act: Callable[[Job], Job], as_json: bool) -> None
     errors: list[TuneyardError] = []
     for job_id in job_ids:
         try:
-            moved.append(act(context.store().read.find(job_id)))
+            moved.append(act(context.read().find(job_id)))
         except TuneyardError as error:
             errors.append(error)
     _show_moved(moved, as_json)

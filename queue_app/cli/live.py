@@ -38,7 +38,7 @@ def watch(job_ids: Sequence[str], *, as_json: bool = False) -> list[Job]:
 
 
 def _read(job_ids: Sequence[str]) -> list[Job]:
-    read = context.store().read
+    read = context.read()
     return [read.job(job_id) for job_id in job_ids]
 
 

@@ -165,6 +165,20 @@ def took(job: Job) -> str:
     return duration((end - job.started_at).total_seconds())
 
 
+def usd(amount: float | None) -> str:
+    """An amount of money; what is less than a cent keeps the digits that tell it from nothing."""
+    if amount is None:
+        return "unknown"
+    return f"${amount:,.4f}" if 0 < amount < 0.01 else f"${amount:,.2f}"
+
+
+def usd_range(low: float | None, high: float | None) -> str:
+    """A price from low to high."""
+    if low is None or high is None or usd(low) == usd(high):
+        return usd(high)
+    return f"{usd(low)} – {usd(high)}"
+
+
 def duration(seconds: float) -> str:
     """A duration in its two largest units."""
     seconds = max(0.0, seconds)

@@ -1,8 +1,7 @@
-"""`tuneyard plan`, `run` and `demo`: whole recipes."""
+"""`tuneyard run` and `demo`: whole recipes."""
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,9 +22,11 @@ from queue_app.cli.output import (
     write_json,
 )
 from queue_app.cli.submit import exit_code_of
-from queue_app.errors import Invalid
+from queue_app.errors import Invalid, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from queue_app.recipe import Recipe
     from queue_app.store import Job
 
@@ -37,7 +38,6 @@ RecipePath = Annotated[Path, typer.Argument(help="A recipe file (YAML).")]
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the tree."""
-    app.command()(plan)
     app.command()(run)
 
 
@@ -52,32 +52,6 @@ def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
             raise Invalid(f"--set {word}: write it as steps.STEP.FIELD=VALUE")
         pairs[name] = value
     return load_recipe(path, pairs)
-
-
-def plan(recipe: RecipePath, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Check a recipe and show its steps, without running anything."""
-    read = read_recipe(recipe, overrides)
-    if as_json:
-        write_json({"name": read.name, "steps": [_as_dict(step) for step in read.steps]})
-        return
-    write(f"{read.name}: {len(read.steps)} steps\n")
-    rows = [
-        [str(number), step.name, step.kind, step.queue, ", ".join(step.needs) or "–", _short(step.spec)]
-        for number, step in enumerate(read.steps, 1)
-    ]
-    table(["#", "STEP", "JOB", "QUEUE", "NEEDS", "SPEC"], rows)
-    changed = [part for word in overrides or [] for part in ("--set", word)]
-    next_commands(shlex.join(["tuneyard", "run", str(recipe), *changed]))
-
-
-def _as_dict(step: Any) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return asdict(step)
-
-
-def _short(spec: dict[str, Any]) -> str:
-    return " ".join(f"{name}={value}" for name, value in spec.items())
 
 
 def run(
@@ -121,7 +95,7 @@ def _wait_silently(job_ids: list[str]) -> list[Job]:
 
     from queue_app.lifecycle import FINAL
 
-    read = context.store().read
+    read = context.read()
     while True:
         found = [read.job(job_id) for job_id in job_ids]
         if all(job.state in FINAL for job in found):
@@ -178,6 +152,7 @@ def _show_measured(found: list[Job]) -> None:
             beside = f"   [{step}]" if len(done) > 1 else ""
             write(f"{title:<14} {words(result)}{beside}")
     _show_total(found)
+    _show_files(found)
     for merged in [job for job in found if job.kind == "adapter.merge" and job.result]:
         _show_model(merged)
 
@@ -203,9 +178,39 @@ def _show_total(found: list[Job]) -> None:
         write(f"all in all     {duration((max(ends) - min(begins)).total_seconds())}")
 
 
-def _show_model(job: Job) -> None:
-    from queue_app.errors import NotFound
+def _show_files(found: list[Job]) -> None:
+    """Where lies what the steps on data made: exports, reports, and the data sets that no other step went on with."""
+    index = context.read().artifacts
+    made = {
+        artifact: (name, job.step or job.id)
+        for job in reversed(found)  # an artifact is its first step's
+        if job.kind.startswith("dataset.")
+        for name, artifact in _artifacts_in(job.result)
+    }
+    went_on = {parent for artifact in made for parent in index.parents(artifact)}
+    for artifact, (name, step) in reversed(made.items()):
+        try:
+            if index.find(artifact).kind != "dataset" or artifact not in went_on:
+                write(f"{name:<14} {_only_file(context.runner('cli').artifacts.fetch(artifact))}   [{step}]")
+        except NotFound as error:
+            hint(str(error))
 
+
+def _artifacts_in(result: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Every artifact of a result, under the name that it has there."""
+    if isinstance(result, dict):
+        for key, value in result.items():
+            yield from _artifacts_in(value, str(key))
+    elif isinstance(result, str) and result.startswith("sha256:"):
+        yield name, result
+
+
+def _only_file(folder: Path) -> Path:
+    inside = list(folder.iterdir())
+    return inside[0] if len(inside) == 1 else folder
+
+
+def _show_model(job: Job) -> None:
     model = (job.result or {})["model"]
     try:
         place = context.runner("cli").artifacts.fetch(model)

@@ -132,7 +132,7 @@ def submit(job_type: JobType[Any, Any], values: Mapping[str, str | bool], common
     [job_id] = context.dispatcher().submit(new)
     if common["here"]:
         finish_here(job_id)
-    _tell(context.store().read.job(job_id), common)
+    _tell(context.read().job(job_id), common)
 
 
 def typed(job_type: JobType[Any, Any], values: Mapping[str, str | bool]) -> dict[str, Any]:
@@ -223,11 +223,16 @@ def _show_result(job: Job) -> None:
         folder = context.runner("cli").artifacts.fetch(result["report"])
         if (folder / "report.md").is_file():
             console().print(Markdown((folder / "report.md").read_text(encoding="utf-8")))
+        if (folder / "report.html").is_file():
+            write(f"  report     {folder / 'report.html'}")
     show_values("result", result)
 
 
 def exit_code_of(job: Job) -> int:
-    """The exit code that stands for how a job ended: 0 succeeded, 2 a gate said no, 1 anything else."""
+    """The exit code that stands for how a job ended: 0 succeeded, 2 a gate said no, 4 an input is missing, else 1."""
     if job.state == "succeeded":
         return 0
-    return 2 if job.cause == "gate" else 1
+    if job.cause == "gate":
+        return 2
+    failed = [event for event in context.read().history(job.id) if event.name == "failed"]
+    return 4 if failed and failed[-1].detail.get("error") == "NotFound" else 1

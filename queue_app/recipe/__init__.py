@@ -30,6 +30,7 @@ __all__ = [
     "resolve_references",
 ]
 
+KEYS = ["name", "cap_usd", "steps"]
 FindJobType = Callable[[str], JobType[Any, Any]]
 
 
@@ -55,6 +56,7 @@ class Recipe:
     name: str
     text: str  # the YAML as read, without overrides
     steps: tuple[Step, ...]
+    cap_usd: float | None = None  # the most that all steps together may cost; None: without end
 
 
 def load_recipe(path: Path, overrides: Mapping[str, str] = {}) -> Recipe:
@@ -87,7 +89,7 @@ def parse_recipe(
     document = read_document(text, origin)
     for dotted, value in overrides.items():
         override(document, dotted, value)
-    name = _read_name(document)
+    name, cap_usd = _read_name(document), _read_cap(document)
     drafts = read_drafts(document, find)
     instances = fan_out(document, drafts)
     wiring = Wiring(document, drafts, instances)
@@ -96,7 +98,7 @@ def parse_recipe(
     }
     order = _in_order(document, wiring.edges)
     document.raise_problems()
-    return Recipe(name, text, tuple(step for draft in order for step in steps[draft]))
+    return Recipe(name, text, tuple(step for draft in order for step in steps[draft]), cap_usd)
 
 
 def _read_text(path: Path) -> str:
@@ -125,14 +127,24 @@ def _read_text(path: Path) -> str:
 
 def _read_name(document: Document) -> str:
     for key in document.data:
-        if key not in ("name", "steps"):
-            said = nearest(key, ["name", "steps"]) or "; a recipe has `name` and `steps`"
+        if key not in KEYS:
+            said = nearest(key, KEYS) or "; a recipe has `name` and `steps`, and perhaps `cap_usd`"
             document.add((key,), f'unknown key "{key}"{said}')
     name = document.data.get("name")
     if not isinstance(name, str) or not NAME.fullmatch(name):
         told = 'a recipe needs a name of letters, digits, "_" and "-" that starts with a letter, such as `name: demo`'
         document.add(("name",), told)
     return str(name)
+
+
+def _read_cap(document: Document) -> float | None:
+    cap = document.data.get("cap_usd")
+    if cap is None:
+        return None
+    if isinstance(cap, bool) or not isinstance(cap, int | float) or cap < 0:
+        document.add(("cap_usd",), "`cap_usd` is a number of US dollars, such as 25; with 0 nothing may be spent")
+        return None
+    return float(cap)
 
 
 def _read_step(document: Document, wiring: Wiring, instance: Instance, base: Path) -> Step:

@@ -94,17 +94,17 @@ def read_document(text: str, origin: str) -> Document:
 
 
 def override(document: Document, dotted: str, text: str) -> None:
-    """Set `steps.STEP.KEY`, `steps.STEP.matrix.AXIS` or `name` to a YAML value.
+    """Set `steps.STEP.KEY`, `steps.STEP.matrix.AXIS`, `name` or `cap_usd` to a YAML value.
 
     A plain scalar needs no quotes, so that `*.txt` is a text; what starts with `[`, `{` or a quote is read as YAML.
     """
     where = tuple(dotted.split("."))
     document.overrides[where] = dotted
     steps = document.data.get("steps")
-    if where == ("name",):
-        document.data["name"] = _override_value(document, where, text)
+    if where in (("name",), ("cap_usd",)):
+        document.data[dotted] = _override_value(document, where, text)
     elif where[0] != "steps" or not (len(where) == 3 or (len(where) == 4 and where[2] == "matrix")):
-        document.add(where, "what can be set is `name`, `steps.STEP.KEY` and `steps.STEP.matrix.AXIS`")
+        document.add(where, "what can be set is `name`, `cap_usd`, `steps.STEP.KEY` and `steps.STEP.matrix.AXIS`")
     elif not isinstance(steps, dict) or where[1] not in steps:
         document.add(where, f"there is no such step{nearest(where[1], steps if isinstance(steps, dict) else [])}")
     elif isinstance(step := steps[where[1]], dict):  # any other step is reported where it is read

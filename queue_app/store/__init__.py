@@ -1,8 +1,37 @@
 """The truth: jobs, their events and everything else that must survive. The only place that speaks SQL."""
 
-from queue_app.store.database import Database
-from queue_app.store.jobs import Store
-from queue_app.store.new_job import NewJob
-from queue_app.store.tables import Artifact, Job, JobEvent, Memo, Run
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Artifact", "Database", "Job", "JobEvent", "Memo", "NewJob", "Run", "Store"]
+from queue_app.store.database import Database
+from queue_app.store.new_job import NewJob
+from queue_app.store.readings import Readings
+from queue_app.store.rows import Account, Artifact, Bill, Job, JobEvent, Memo, Pool, RemoteLook, Run, Upload
+
+if TYPE_CHECKING:
+    from queue_app.store.jobs import Store
+else:
+
+    def __getattr__(name: str) -> Any:  # `Store` once it is wanted: who only reads does without SQLAlchemy
+        if name != "Store":
+            raise AttributeError(name)
+        from queue_app.store.jobs import Store
+
+        return Store
+
+
+__all__ = [
+    "Account",
+    "Artifact",
+    "Bill",
+    "Database",
+    "Job",
+    "JobEvent",
+    "Memo",
+    "NewJob",
+    "Pool",
+    "Readings",
+    "RemoteLook",
+    "Run",
+    "Store",
+    "Upload",
+]

@@ -1,76 +1,84 @@
-"""The connection to the store: engine, transactions, migrations."""
+"""The connection to the store: questions in SQL text, transactions, migrations.
+
+A question to a SQLite file goes through the standard library: to load SQLAlchemy takes as long as all else that a
+short command does.
+"""
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+import os
+import re
+import sqlite3
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
-from sqlalchemy import create_engine, event, text
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
-
-from queue_app.errors import Invalid, Permanent, Transient
-from queue_app.store.tables import SCHEMA_REVISION
+from queue_app.errors import Permanent, Transient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import URL, Connection, Engine
 
+SCHEMA_REVISION = "0002"  # the newest migration
+FILE_URL = re.compile(r"sqlite(?:\+pysqlite)?:///((?!:memory:|file:)[^?]+)")  # options are SQLAlchemy's to read
 SQLITE_TROUBLES = ("unable to open", "disk I/O", "readonly")
-URL_FORMS = "sqlite:////folder/tuneyard.db or postgresql+psycopg://user:password@host/database"
-MIGRATION_LOCK = 0x74756E65  # any number that nobody else locks; migrations of one database wait for one another
 BUSY_SECONDS = 10  # how long a writer waits for another one's transaction
 
 
 class Database:
-    """One store, by its SQLAlchemy URL. Cheap to make: nothing is opened before the first transaction."""
+    """One store, by its SQLAlchemy URL. Cheap to make: nothing is opened before the first question or transaction."""
 
     def __init__(self, url: str) -> None:
-        try:
-            self.url = make_url(url)
-        except (ArgumentError, ValueError) as error:  # neither message is passed on: the URL may hold a password
-            raise Invalid(f"TUNEYARD_STORE__URL is no database URL; write it as {URL_FORMS}") from error
+        self._given = url
+        found = FILE_URL.fullmatch(url)
+        self.file = Path(unquote(found[1])) if found else None  # of SQLite, where the URL says nothing more
+        self.is_sqlite = url.startswith("sqlite")
+        self.name = url if found else self.url.render_as_string(hide_password=True)
+
+    @cached_property
+    def url(self) -> URL:
+        """The URL as SQLAlchemy reads it."""
+        from queue_app.store.engine import read_url
+
+        return read_url(self._given)
 
     @cached_property
     def engine(self) -> Engine:
         """The engine, made on first use, so that it never crosses a fork."""
-        if self.url.get_backend_name() != "sqlite":
-            return self._server_engine()
-        if self.url.database:
-            _make_folder(Path(self.url.database).parent)
-        engine = create_engine(self.url, connect_args={"timeout": BUSY_SECONDS})
-        event.listen(engine, "connect", _prepare_sqlite)
-        event.listen(engine, "begin", _begin_sqlite)
-        return engine
+        from queue_app.store.engine import make_engine
 
-    def _server_engine(self) -> Engine:
-        try:
-            return create_engine(self.url, pool_pre_ping=True)
-        except NoSuchModuleError as error:
-            raise Invalid(
-                f'TUNEYARD_STORE__URL: there is no database called "{self.url.drivername}"; write it as {URL_FORMS}'
-            ) from error
-        except ModuleNotFoundError as error:
-            raise Invalid(
-                f"TUNEYARD_STORE__URL: {self.url.drivername} needs the package {error.name}, which is not installed; "
-                "for PostgreSQL: pip install 'psycopg[binary]', and begin the URL with postgresql+psycopg://"
-            ) from error
+        return make_engine(self.url)
+
+    def ask(self, question: str, **values: Any) -> list[dict[str, Any]]:
+        """The rows that answer a question, which names its values `:so`."""
+        if self.file is None:
+            from sqlalchemy import text
+
+            with self.reading() as connection:
+                return [dict(row) for row in connection.execute(text(question).bindparams(**values)).mappings()]
+        given = {name: _as_stored(value) for name, value in values.items()}
+        with explained(self.name, sqlite3.Error), closing(_open(self.file)) as opened:
+            return [dict(row) for row in opened.execute(question, given)]
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """A transaction that may write; it holds SQLite's write lock from its start."""
-        with _explained(self.url.render_as_string(hide_password=True)), self.engine.begin() as connection:
+        from sqlalchemy.exc import DBAPIError
+
+        with explained(self.name, DBAPIError), self.engine.begin() as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """A transaction that only reads, and holds up no writer."""
-        name = self.url.render_as_string(hide_password=True)
-        with _explained(name), self.engine.connect().execution_options(tuneyard_reads=True) as connection:
-            yield connection
+        from sqlalchemy.exc import DBAPIError
+
+        with explained(self.name, DBAPIError), self.engine.connect() as connection:
+            yield connection.execution_options(tuneyard_reads=True)
 
     def migrate(self) -> None:
         """Bring the tables to the newest revision; does nothing, quickly, when they are.
@@ -78,72 +86,62 @@ class Database:
         Raises:
             Permanent: a newer Tuneyard has written them
         """
-        if self.revision() == SCHEMA_REVISION:
-            return
-        from alembic import command  # 0.2 s that only a first start pays
-        from alembic.config import Config
-        from alembic.script import ScriptDirectory
+        if self.revision() != SCHEMA_REVISION:
+            from queue_app.store.engine import upgrade
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
-        with self.writing() as connection:
-            if self.engine.dialect.name == "postgresql":  # SQLite's writers wait for one another anyway
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
-            found = self._revision(connection)
-            known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-            if found is not None and found not in known:
-                raise Permanent(
-                    f"{self.url.render_as_string(hide_password=True)}: this store was written by a newer Tuneyard "
-                    f"(revision {found}; this one knows {SCHEMA_REVISION}); upgrade Tuneyard"
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            upgrade(self)
 
     def revision(self) -> str | None:
         """The revision the tables are at; None: there are none."""
-        with self.reading() as connection:
-            return self._revision(connection)
+        if self.file is None:
+            from queue_app.store.engine import find_revision
 
-    def _revision(self, connection: Connection) -> str | None:
-        if not self.engine.dialect.has_table(connection, "alembic_version"):
+            with self.reading() as connection:
+                return find_revision(connection)
+        if not os.path.exists(self.file):  # noqa: PTH110  (Path's own raises where a folder may not be entered)
             return None
-        return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        if not self.ask("SELECT name FROM sqlite_master WHERE name = 'alembic_version'"):
+            return None
+        return next((row["version_num"] for row in self.ask("SELECT version_num FROM alembic_version")), None)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise Permanent(f"{folder}: the store's folder cannot be made ({error.strerror})") from error
+def any_of(values: Sequence[str]) -> tuple[str, dict[str, str]]:
+    """What stands between the brackets of an `IN`, and its values."""
+    named = {f"value_{number}": str(value) for number, value in enumerate(values)}
+    return ", ".join(f":{name}" for name in named) or "NULL", named
 
 
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    connection.isolation_level = None  # this module sends BEGIN itself
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON"):
-        connection.execute(f"PRAGMA {pragma}")
+def beginning(prefix: str) -> str:
+    """The pattern of a `LIKE … ESCAPE '/'` that means: begins with this."""
+    return re.sub("([/%_])", r"/\1", prefix) + "%"
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # A deferred BEGIN that upgrades to a write fails at once when another writer was quicker, whatever the timeout.
-    reads = connection.get_execution_options().get("tuneyard_reads")
-    connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
+def _open(file: Path) -> sqlite3.Connection:
+    opened = sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS)
+    opened.row_factory = sqlite3.Row
+    opened.execute("PRAGMA query_only=ON")  # opened for writing all the same: the last one out tidies up
+    return opened
+
+
+def _as_stored(value: Any) -> Any:
+    return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f") if isinstance(value, datetime) else value
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
+def explained(name: str, errors: type[Exception]) -> Iterator[None]:
     """Turn what a database says of its own troubles into our errors."""
     try:
         yield
-    except OperationalError as error:
-        word = str(error.orig)
-        if "locked" in word or "busy" in word:
-            raise Transient(f"{url}: the store stayed locked for {BUSY_SECONDS} s; is a process stopped?") from error
-        if "full" in word:
-            raise Permanent(f"{url}: the disk is full; free some space, then go on") from error
-        if url.startswith("sqlite") and not any(trouble in word for trouble in SQLITE_TROUBLES):
+    except errors as error:
+        word = str(getattr(error, "orig", error))  # SQLAlchemy adds the statement to what the driver said
+        if "malformed" in word or "not a database" in word:
+            raise Permanent(f"{name}: this is no usable store ({word}); restore it from a backup") from error
+        if "OperationalError" not in (kind.__name__ for kind in type(error).__mro__):  # so called by every driver
             raise
-        raise Transient(f"{url}: the store does not answer ({word})") from error
-    except DBAPIError as error:
-        if "malformed" in str(error.orig) or "not a database" in str(error.orig):
-            raise Permanent(f"{url}: this is no usable store ({error.orig}); restore it from a backup") from error
-        raise
+        if "locked" in word or "busy" in word:
+            raise Transient(f"{name}: the store stayed locked for {BUSY_SECONDS} s; is a process stopped?") from error
+        if "full" in word:
+            raise Permanent(f"{name}: the disk is full; free some space, then go on") from error
+        if name.startswith("sqlite") and not any(trouble in word for trouble in SQLITE_TROUBLES):
+            raise
+        raise Transient(f"{name}: the store does not answer ({word})") from error

@@ -13,13 +13,15 @@ from sqlalchemy import Table, and_, exists, or_, select
 
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import FINAL, Event, Reason, State
-from queue_app.store.tables import Job, dependencies, jobs
+from queue_app.store.tables import dependencies, jobs
 from queue_app.store.transitions import move
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import ColumnElement, Connection
+
+    from queue_app.store.rows import Job
 
 WAITS = and_(jobs.c.state == State.WAITING, jobs.c.reason == Reason.DEPENDENCY)
 STOOD_STILL = and_(jobs.c.state == State.PAUSED, jobs.c.attempt == 0)

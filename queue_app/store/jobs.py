@@ -6,16 +6,20 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import exists, insert, select, update
+from sqlalchemy import exists, insert, or_, select, update
 
 from queue_app.errors import Invalid, StaleTransition
 from queue_app.lifecycle import CLAIMABLE, Cause, Event, Reason, Request, State
+from queue_app.store.accounts import Accounts
 from queue_app.store.artifact_index import ArtifactIndex
+from queue_app.store.bills import Bills
 from queue_app.store.dependents import follow, unmet
 from queue_app.store.memos import Memos
 from queue_app.store.readings import Readings
-from queue_app.store.tables import Job, jobs, measurements, runs
+from queue_app.store.slots import Refused, SlotRules, Slots, give_free, lower
+from queue_app.store.tables import jobs, measurements, runs
 from queue_app.store.transitions import count, forget_step, insert_job, lock, move, write_as_holder
+from queue_app.store.uploads import Uploads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,26 +28,44 @@ if TYPE_CHECKING:
 
     from queue_app.store.database import Database
     from queue_app.store.new_job import NewJob
+    from queue_app.store.rows import Job
 
 
 class Store:
-    """The store's writes. Reads are in `read`, artifacts in `artifacts`, once-only steps in `memos`."""
+    """The store's writes. Reads are in `read`, the other parts under their names."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, rules: SlotRules | None = None) -> None:
         self.database = database
+        self.rules = rules or SlotRules()
         self.read = Readings(database)
         self.artifacts = ArtifactIndex(database)
         self.memos = Memos(database)
+        self.slots = Slots(database, self.rules)
+        self.accounts = Accounts(database)
+        self.uploads = Uploads(database)
+        self.bills = Bills(database)
 
     # -- submission -----------------------------------------------------------------------------------------------
 
-    def submit(self, new: Sequence[NewJob], *, actor: str, recipe: tuple[str, str, str] | None = None) -> None:
-        """Insert jobs, all or none, to be served in this order. `recipe` is (run id, name, text) of their run."""
+    def submit(
+        self,
+        new: Sequence[NewJob],
+        *,
+        actor: str,
+        recipe: tuple[str, str, str] | None = None,
+        cap_usd: float | None = None,
+    ) -> None:
+        """Insert jobs, all or none, to be served in this order.
+
+        `recipe` is (run id, name, text) of their run, `cap_usd` the most that the run may cost.
+        """
         now = datetime.now(UTC)
         with self.database.writing() as connection:
             if recipe is not None:
                 run_id, name, text = recipe
-                connection.execute(insert(runs).values(id=run_id, name=name, recipe=text, submitted_at=now))
+                connection.execute(
+                    insert(runs).values(id=run_id, name=name, recipe=text, submitted_at=now, cap_usd=cap_usd)
+                )
             for place, job in enumerate(new):  # a microsecond apart: who stands first is served first
                 insert_job(connection, job, now + timedelta(microseconds=place), actor)
 
@@ -85,9 +107,12 @@ class Store:
         fence: int | None = None,
         detail: dict[str, Any] | None = None,
         forget: tuple[str, ...] = (),
+        refused: Refused | None = None,
         **changes: Any,
     ) -> Job:
-        """Move a job by an event, with what follows from it for the jobs that need it, in one transaction.
+        """Move a job by an event, with what follows from it for other jobs, in one transaction.
+
+        Those that need it are woken or given up; the slot it leaves is given on. `refused` says that its slot was none.
 
         Raises:
             StaleTransition: the job is not in a state this event may happen in, or `fence` is no longer its attempt
@@ -97,6 +122,10 @@ class Store:
             for step in forget:
                 forget_step(connection, job_id, step)
             follow(connection, job, event)
+            if refused is not None and job.pool is not None:
+                lower(connection, job.pool, self.rules, refused)
+            if job.pool is not None and not job.has_slot:
+                give_free(connection, job.pool, self.rules, actor=job_id)
             return job
 
     def renew(self, job_id: str, *, fence: int, lease_seconds: float) -> Job:
@@ -195,7 +224,8 @@ class Store:
             jobs.c.state == State.WAITING, jobs.c.reason == Reason.DEPENDENCY, ~exists(unmet(jobs.c.id))
         )
         now = datetime.now(UTC)
-        late = (jobs.c.state == State.WAITING, jobs.c.deadline_at < now, jobs.c.due_at > now)
+        sleeps = or_(jobs.c.due_at.is_(None), jobs.c.due_at > now)
+        late = (jobs.c.state == State.WAITING, jobs.c.deadline_at < now, sleeps)
         with self.database.reading() as connection:
             ids = connection.execute(ready).scalars().all()
             overdue = connection.execute(select(jobs.c.id).where(*late)).scalars().all()

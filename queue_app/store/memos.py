@@ -9,12 +9,16 @@ from sqlalchemy import insert, select, update
 
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import State
-from queue_app.store.tables import Memo, jobs, memos
+from queue_app.store.rows import Memo
+from queue_app.store.tables import jobs, memos
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from queue_app.store.database import Database
+
+
+LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def submission_key(job_id: str, round_number: int) -> str:
@@ -60,6 +64,32 @@ class Memos:
         with self.database.writing() as connection:
             _hold(connection, memo.job_id, fence)
             _update(connection, memo, acted_at=datetime.now(UTC))
+
+    def refuse(self, memo: Memo, *, fence: int) -> None:
+        """Commit that the action was refused: a next try looks for it all the same, but waits for no listing.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            _hold(connection, memo.job_id, fence)
+            _update(connection, memo, acted_at=LONG_AGO)
+
+    def adopt(self, job_id: str, step: str, key: str, value: Any) -> bool:
+        """Let a job that nobody holds take over what was made for it; False: it is held, or has its own already."""
+        now = datetime.now(UTC)
+        with self.database.writing() as connection:
+            idle = (jobs.c.id == job_id, jobs.c.state != State.RUNNING)
+            if connection.execute(select(jobs.c.id).where(*idle).with_for_update()).first() is None:
+                return False
+            memo = _read(connection, job_id, step)
+            if memo is None:
+                memo = Memo(job_id=job_id, step=step, key=key)
+                connection.execute(insert(memos).values(memo.model_dump()))
+            if memo.done:
+                return False
+            _update(connection, memo, key=key, intended_at=now, acted_at=now, done=True, value=value)
+            return True
 
     def remember(self, memo: Memo, value: Any, *, fence: int) -> None:
         """Commit the value of a step.

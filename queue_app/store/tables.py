@@ -1,18 +1,53 @@
-"""The tables. Each is declared once: the plain class is what readers are handed, `…Row` is the table behind it."""
+"""The tables: the fields of `rows` as columns, with what only a database asks of them (keys, indexes, checks)."""
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Any, cast
+from enum import StrEnum
+from typing import Annotated, Any, cast
 
+from pydantic import create_model
 from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, String, Table
 from sqlmodel import Field, SQLModel
-from sqlmodel._compat import SQLModelConfig
+from sqlmodel._compat import SQLModelConfig, get_sa_type_from_field
 
-from queue_app.lifecycle import Cause, Event, Reason, Request, State
+from queue_app.lifecycle import Cause, Reason, Request, State
+from queue_app.store import rows
 
-SCHEMA_REVISION = "0001"  # the newest migration
 JSON_TYPE = JSON(none_as_null=True)
+KEY = {"primary_key": True}
+INDEXED = {"index": True}
+LARGE = {"sa_type": BigInteger}
+
+
+class _Declared(SQLModel):
+    model_config = SQLModelConfig(defer_build=True)  # nobody validates with it
+
+
+def _table(name: str, row: type[rows.Row], /, *checks: CheckConstraint, **facts: dict[str, Any]) -> Table:
+    """The table of a row. `facts` are arguments of SQLModel's `Field` by column; the type and default are the row's."""
+    columns: dict[str, Any] = {
+        column: (Annotated[field.annotation, Field(**_stored_as(field) | facts.pop(column, {}))], field)
+        for column, field in row.model_fields.items()
+    }
+    if facts:
+        raise TypeError(f"{row.__name__} has no field {', '.join(facts)}")
+    declared = create_model(name, __base__=_Declared, __cls_kwargs__={"table": True}, **columns)
+    table = cast(Table, declared.__table__)  # type: ignore[attr-defined]
+    for check in checks:
+        table.append_constraint(check)
+    return table
+
+
+def _stored_as(field: Any) -> dict[str, Any]:
+    """The column type where SQLModel would choose none, or its own enum."""
+    kind = get_sa_type_from_field(field)
+    if kind in (dict, Any):
+        return {"sa_type": JSON_TYPE}
+    return {"sa_type": String} if issubclass(kind, StrEnum) else {}
+
+
+def _to(column: str) -> dict[str, Any]:
+    return {"foreign_key": column, "index": True}
 
 
 def _one_of(column: str, values: type[State | Reason | Cause | Request]) -> CheckConstraint:
@@ -20,171 +55,44 @@ def _one_of(column: str, values: type[State | Reason | Cause | Request]) -> Chec
     return CheckConstraint(f"{column} IN ({allowed})", name=f"{column}_is_known")
 
 
-class Row(SQLModel):
-    """What all tables share: their validators are built when they are first used, which most commands never do."""
-
-    model_config = SQLModelConfig(defer_build=True)
-
-
-class Job(Row):
-    """One job: what it is to do, where it stands, and what came of it."""
-
-    id: str = Field(primary_key=True)
-    kind: str
-    queue: str
-    priority: int = 0  # higher goes first
-    spec: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
-    run_id: str | None = Field(default=None, foreign_key="run.id", index=True)
-    step: str | None = None
-    state: State = Field(sa_type=String)
-    reason: Reason | None = Field(default=None, sa_type=String)
-    cause: Cause | None = Field(default=None, sa_type=String)
-    attempt: int = 0  # the fence
-    failures: int = 0  # retries and expired leases; polls are none
-    request: Request | None = Field(default=None, sa_type=String)
-    submitted_at: datetime
-    due_at: datetime | None = None  # from when it may be claimed; None: not claimable
-    started_at: datetime | None = None
-    finished_at: datetime | None = None
-    lease_until: datetime | None = None
-    worker: str | None = None
-    timeout_seconds: float | None = None
-    deadline_at: datetime | None = None
-    reuse: bool = True
-    fingerprint: str | None = None
-    reused_from: str | None = None
-    progress: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)
-    result: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)
-    failure: str | None = None
-
-
-class JobRow(Job, table=True):
-    """The table of jobs."""
-
-    __tablename__ = "job"
-    __table_args__ = (
-        _one_of("state", State),
-        _one_of("reason", Reason),
-        _one_of("cause", Cause),
-        _one_of("request", Request),
-    )
-
-
-class JobEvent(Row):
-    """Something that happened to a job; never changed afterwards."""
-
-    id: int | None = Field(default=None, primary_key=True)
-    job_id: str = Field(foreign_key="job.id", index=True)
-    at: datetime
-    name: Event = Field(sa_type=String, index=True)
-    attempt: int
-    state: State = Field(sa_type=String)  # the state it led to
-    actor: str
-    detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON_TYPE)
-
-
-class JobEventRow(JobEvent, table=True):
-    """The table of events."""
-
-    __tablename__ = "event"
-
-
-class Run(Row):
-    """A recipe that was run."""
-
-    id: str = Field(primary_key=True)
-    name: str
-    recipe: str
-    submitted_at: datetime
-
-
-class RunRow(Run, table=True):
-    """The table of runs."""
-
-    __tablename__ = "run"
-
-
-class DependencyRow(Row, table=True):
-    """`job_id` waits for `needs_id`."""
-
-    __tablename__ = "dependency"
-    job_id: str = Field(primary_key=True, foreign_key="job.id")
-    needs_id: str = Field(primary_key=True, foreign_key="job.id", index=True)
-
-
-class Memo(Row):
-    """A step that is done once in the life of a job: its intent, then its value."""
-
-    job_id: str = Field(primary_key=True, foreign_key="job.id")
-    step: str = Field(primary_key=True)
-    round: int = 0  # how often the step was forgotten
-    key: str
-    intended_at: datetime | None = None
-    acted_at: datetime | None = None  # the last time the action was begun
-    done: bool = False
-    value: Any = Field(default=None, sa_type=JSON_TYPE, nullable=True)
-
-
-class MemoRow(Memo, table=True):
-    """The table of memos."""
-
-    __tablename__ = "memo"
-
-
-class Artifact(Row):
-    """A file or folder in the artifact store, by the hash of its content."""
-
-    id: str = Field(primary_key=True)
-    kind: str = Field(index=True)
-    name: str | None = Field(default=None, index=True)
-    size_bytes: int = Field(sa_type=BigInteger)
-    files: int
-    job_id: str | None = Field(default=None, foreign_key="job.id", index=True)
-    created_at: datetime
-
-
-class ArtifactRow(Artifact, table=True):
-    """The table of artifacts."""
-
-    __tablename__ = "artifact"
-
-
-class LineageRow(Row, table=True):
-    """`child_id` was made from `parent_id`."""
-
-    __tablename__ = "lineage"
-    child_id: str = Field(primary_key=True, foreign_key="artifact.id")
-    parent_id: str = Field(primary_key=True, foreign_key="artifact.id", index=True)
-
-
-class MeasurementRow(Row, table=True):
-    """What a job reported at a step: the series behind its loss curve."""
-
-    __tablename__ = "measurement"
-    id: int | None = Field(default=None, primary_key=True)
-    job_id: str = Field(foreign_key="job.id", index=True)
-    attempt: int
-    at: datetime
-    progress: dict[str, Any] = Field(sa_type=JSON_TYPE)
-
-
-class CounterRow(Row, table=True):
-    """Things that are counted and belong to no job."""
-
-    __tablename__ = "counter"
-    name: str = Field(primary_key=True)
-    value: int = Field(sa_type=BigInteger)
-
-
-jobs = cast(Table, JobRow.__table__)  # type: ignore[attr-defined]
-events = cast(Table, JobEventRow.__table__)  # type: ignore[attr-defined]
-runs = cast(Table, RunRow.__table__)  # type: ignore[attr-defined]
-dependencies = cast(Table, DependencyRow.__table__)  # type: ignore[attr-defined]
-memos = cast(Table, MemoRow.__table__)  # type: ignore[attr-defined]
-artifacts = cast(Table, ArtifactRow.__table__)  # type: ignore[attr-defined]
-lineage = cast(Table, LineageRow.__table__)  # type: ignore[attr-defined]
-measurements = cast(Table, MeasurementRow.__table__)  # type: ignore[attr-defined]
-counters = cast(Table, CounterRow.__table__)  # type: ignore[attr-defined]
+jobs = _table(
+    "job",
+    rows.Job,
+    _one_of("state", State),
+    _one_of("reason", Reason),
+    _one_of("cause", Cause),
+    _one_of("request", Request),
+    id=KEY,
+    run_id=_to("run.id"),
+    account=INDEXED,
+)
+events = _table("event", rows.JobEvent, id=KEY, job_id=_to("job.id"), name=INDEXED)
+runs = _table("run", rows.Run, id=KEY)
+dependencies = _table(
+    "dependency", rows.Dependency, job_id=KEY | {"foreign_key": "job.id"}, needs_id=KEY | _to("job.id")
+)
+memos = _table("memo", rows.Memo, job_id=KEY | {"foreign_key": "job.id"}, step=KEY, value={"nullable": True})
+artifacts = _table(
+    "artifact", rows.Artifact, id=KEY, kind=INDEXED, name=INDEXED, size_bytes=LARGE, job_id=_to("job.id")
+)
+lineage = _table(
+    "lineage", rows.Lineage, child_id=KEY | {"foreign_key": "artifact.id"}, parent_id=KEY | _to("artifact.id")
+)
+measurements = _table("measurement", rows.Measurement, id=KEY, job_id=_to("job.id"))
+counters = _table("counter", rows.Counter, name=KEY, value=LARGE)
+pools = _table("pool", rows.Pool, name=KEY)
+accounts = _table("account", rows.Account, name=KEY)
+remote_looks = _table("remote_look", rows.RemoteLook, account=KEY, remote_id=KEY)
+uploads = _table("upload", rows.Upload, account=KEY, digest=KEY)
+bills = _table(
+    "bill",
+    rows.Bill,
+    job_id=KEY | {"foreign_key": "job.id"},
+    account=INDEXED,
+    run_id=INDEXED,
+    quoted_tokens=LARGE,
+    billed_tokens=LARGE,
+)
 
 # What may be claimed, most urgent first: the claim and the sweep read its first rows, however long the queue is.
 # Partial on SQLite alone: to say so for PostgreSQL would load its whole dialect at every start.
@@ -201,6 +109,7 @@ Index(
     jobs.c.lease_until,
     sqlite_where=jobs.c.lease_until.is_not(None),
 )
+Index("job_by_pool", jobs.c.pool, jobs.c.has_slot, jobs.c.state, jobs.c.priority, jobs.c.submitted_at)
 Index("job_by_fingerprint", jobs.c.fingerprint, jobs.c.finished_at)
 Index("job_by_submission", jobs.c.submitted_at)
 Index("job_by_state", jobs.c.state, jobs.c.reason, jobs.c.deadline_at)

@@ -10,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import FINAL, TRANSITIONS, Event, Reason, Request, State
-from queue_app.store.tables import Job, counters, dependencies, events, jobs, memos
+from queue_app.store.rows import Job
+from queue_app.store.tables import counters, dependencies, events, jobs, memos
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -101,7 +102,7 @@ def _consequences(event: Event, target: State | None) -> dict[str, Any]:
     if target == State.QUEUED:
         values["due_at"] = now
     if target in FINAL:
-        values |= {"finished_at": now, "request": None}
+        values |= {"finished_at": now, "request": None, "has_slot": False}
     if event in (Event.PAUSED, Event.RESUMED, Event.RETRIED):
         values["request"] = None
     if event in (Event.RETRIED, Event.REPLANNED):

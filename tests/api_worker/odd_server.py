@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import SecretStr
 
 from settings import ProviderSettings
-from tests.sandbox.server import SECRET
+from tests.sandbox.server import ORGANIZATION, SECRET
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,18 +28,28 @@ class OddServer:
     asked: list[str] = field(default_factory=list)
     port: int = 0
 
+    def answer_with(self, body: Any) -> None:
+        """Give another answer from now on."""
+        html = isinstance(body, str)
+        self.body = body if html else json.dumps(body)
+        self.headers["Content-Type"] = "text/html" if html else "application/json"
+
     @property
     def account(self) -> ProviderSettings:
-        return ProviderSettings(base_url=f"http://127.0.0.1:{self.port}/v1", api_key=SecretStr(SECRET))
+        """An account there at what speaks OpenAI's API."""
+        return self.account_at("openai")
+
+    def account_at(self, api: str) -> ProviderSettings:
+        """An account there at a provider that speaks `api`."""
+        url = f"http://127.0.0.1:{self.port}/v1"
+        return ProviderSettings(api=api, base_url=url, api_key=SecretStr(SECRET), organization=ORGANIZATION)
 
 
 @contextmanager
 def odd_server(body: Any, *, status: int = 200, **headers: str) -> Iterator[OddServer]:
     """Serve an answer: an object as JSON, a text as a web page."""
-    html = isinstance(body, str)
-    text = body if html else json.dumps(body)
-    kind = {"Content-Type": "text/html" if html else "application/json"}
-    odd = OddServer(status, text, {**kind, **{name.replace("_", "-"): value for name, value in headers.items()}})
+    odd = OddServer(status, "", {name.replace("_", "-"): value for name, value in headers.items()})
+    odd.answer_with(body)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -54,7 +64,7 @@ def odd_server(body: Any, *, status: int = 200, **headers: str) -> Iterator[OddS
             self.end_headers()
             self.wfile.write(answer)
 
-        do_POST = do_GET
+        do_POST = do_PUT = do_DELETE = do_GET
 
         def log_message(self, format: str, *args: Any) -> None:
             pass

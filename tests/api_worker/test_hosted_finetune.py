@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from api_worker.sandbox.openai_routes import Rules
 from api_worker.sandbox.remote_job import Pace
-from queue_app.lifecycle import Cause, State
+from api_worker.sandbox.rules import Rules
+from queue_app.lifecycle import Cause, Reason, State
 from tests.api_worker.odd_server import odd_server
 from tests.conftest import eventually
 from tests.sandbox.server import ENDLESS, SECRET, examples_file, serve
@@ -48,7 +48,7 @@ def test_a_job_succeeds_without_holding_a_worker(tmp_path: Path, run_here: RunHe
     assert job.failures == 0
     assert (ledger["jobs_created"], ledger["uploads_received"]) == (1, 2)
     report = yard.artifact(job.result["report"])
-    told = json.loads((report / "training.json").read_text())
+    told = json.loads((report / "training_report.json").read_text())
     assert [row["step"] for row in told["series"]] == [1, 2, 3, 4]
     assert told["order"]["suffix"] == "tone"
     assert (report / "result-1").read_bytes().startswith(b"step,train_loss")
@@ -186,12 +186,12 @@ def test_a_job_cancelled_at_the_provider_says_so_and_a_retry_starts_another(
 def test_a_dataset_that_the_provider_refuses_is_sent_anew_after_a_retry(
     tmp_path: Path, run_here: RunHere, order: dict[str, Any]
 ) -> None:
-    file = examples_file(tmp_path / "few.jsonl", count=3)
-    with serve(tmp_path / "state") as sandbox:
+    file = examples_file(tmp_path / "few.jsonl", count=12)
+    with serve(tmp_path / "state", rules=Rules(min_examples=15)) as sandbox:
         yard = run_here.with_provider("acme", sandbox.account())
         job = yard(KIND, **{**order, "dataset": str(file)})
         assert (job.state, job.cause) == (State.FAILED, Cause.DATA)
-        assert "The training file has 3 examples; it must have at least 10." in str(job.failure)
+        assert "The training file has 12 examples; it must have at least 15." in str(job.failure)
         examples_file(file, count=20)
         yard.store.retry(job.id, actor="test")
         again = yard.finish(job.id)
@@ -235,9 +235,17 @@ def test_what_cannot_be_ordered_fails_with_a_reason(
 def test_a_provider_that_is_not_there_is_named(run_here: RunHere, order: dict[str, Any], tmp_path: Path) -> None:
     with serve(tmp_path / "state") as sandbox:
         account = sandbox.account()
-    job = run_here.with_provider("acme", account)(KIND, **order)
-    assert (job.state, job.cause) == (State.FAILED, Cause.PROVIDER)
+    yard = run_here.with_provider("acme", account)
+    yard.store.accounts.failed("acme", "before", pause_seconds=None)
+    yard.store.accounts.failed("acme", "before", pause_seconds=None)
+    job_id = yard.submit(KIND, **order)
+    yard.runner.run(job_id=job_id)
+    job = yard.store.read.job(job_id)
+    assert (job.state, job.reason, job.failures) == (State.WAITING, Reason.BACKOFF, 0)
     assert f"acme: no answer from {account.base_url}" in str(job.failure)
+    paused = yard.store.accounts.get("acme")
+    assert paused.failures == 3
+    assert paused.paused_until is not None
 
 
 def test_the_key_is_written_nowhere(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:

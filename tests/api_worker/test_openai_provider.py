@@ -12,8 +12,8 @@ import pytest
 from api_worker.provider import Order, Provider, RemoteState
 from api_worker.providers import open_provider
 from api_worker.refusals import DAILY_CAP_PAUSE_SECONDS
-from api_worker.sandbox.openai_routes import Rules
-from queue_app.errors import Permanent, Transient, TuneyardError
+from api_worker.sandbox.rules import Rules
+from queue_app.errors import AccountPaused, Permanent, Transient, TuneyardError
 from queue_app.lifecycle import Cause
 from tests.api_worker.odd_server import odd_server, remote_job
 from tests.conftest import eventually
@@ -187,7 +187,6 @@ def refused(tmp_path: Path, fault: str) -> TuneyardError:
         ("403", Cause.PROVIDER, "training_not_available"),
         ("404", Cause.USER, "finds nothing here"),
         ("410", Cause.PROVIDER, "the provider has closed this"),
-        ("quota", Cause.QUOTA, "You exceeded your current quota"),
     ],
 )
 def test_a_refusal_that_lasts_fails_the_job(tmp_path: Path, fault: str, cause: Cause, words: str) -> None:
@@ -196,6 +195,14 @@ def test_a_refusal_that_lasts_fails_the_job(tmp_path: Path, fault: str, cause: C
     assert error.cause == cause
     assert words in str(error)
     assert "acme: " in str(error)
+
+
+def test_a_balance_that_is_used_up_pauses_the_account(tmp_path: Path) -> None:
+    error = refused(tmp_path, "quota")
+    assert isinstance(error, AccountPaused)
+    assert error.cause == Cause.QUOTA
+    assert "You exceeded your current quota" in str(error)
+    assert "tuneyard providers resume acme" in str(error)
 
 
 @pytest.mark.parametrize(
@@ -236,10 +243,10 @@ def test_a_server_that_answers_with_a_web_page_is_no_provider(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("status", ["paused_for_lunch", None])
-def test_a_status_that_is_not_known_raises_and_can_still_be_cancelled(status: str | None) -> None:
+def test_a_status_that_is_not_known_is_no_end_and_can_still_be_cancelled(status: str | None) -> None:
     with odd_server(remote_job(status=status)) as server, opened(server.account) as provider:
-        with pytest.raises(Permanent, match="not known here"):
-            provider.state("ftjob-1")
+        seen = provider.state("ftjob-1")
+        assert (seen.state, seen.word) == (RemoteState.UNKNOWN, str(status))
         provider.cancel("ftjob-1")
         assert "POST /v1/fine_tuning/jobs/ftjob-1/cancel" in server.asked
 

@@ -15,7 +15,7 @@ from settings import ProviderSettings, Settings
 from tests.sandbox.server import ROOT
 
 KEYLESS = ProviderSettings(base_url="http://127.0.0.1:1/v1")
-WITH_KEY = ProviderSettings(base_url="http://127.0.0.1:1/v1", api_key=SecretStr("k"))
+WITH_KEY = ProviderSettings(base_url="http://127.0.0.1:1/v1", api_key=SecretStr("k"), organization="acme")
 
 
 def test_every_file_in_the_folder_is_a_provider() -> None:

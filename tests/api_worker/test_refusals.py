@@ -56,10 +56,10 @@ def test_a_failure_is_laid_where_it_belongs(code: str | None, parameter: str | N
 
 
 @pytest.mark.parametrize("word", ["paused_for_lunch", "", None])
-def test_a_status_word_that_is_not_known_raises(word: str | None) -> None:
-    with pytest.raises(Permanent, match="not known here") as caught:
-        state_of(word, {"running": RemoteState.RUNNING}, "acme: job 1")
-    assert caught.value.cause == Cause.PROVIDER
+def test_a_status_word_that_is_not_known_is_unknown_and_no_end(word: str | None) -> None:
+    state = state_of(word, {"running": RemoteState.RUNNING})
+    assert state == RemoteState.UNKNOWN
+    assert not state.is_final
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from queue_app.lifecycle import Cause
 from settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
+    from queue_app.at_account import AtAccount
     from queue_app.job_type import Artifacts
 
 T = TypeVar("T")
@@ -55,6 +56,12 @@ class StandIn:
     @property
     def artifacts(self) -> Artifacts:
         raise NotImplementedError("a child has no business with artifacts")
+
+    def at(self, account: str) -> AtAccount:
+        raise NotImplementedError(f"a child has no business at {account}")
+
+    def recall(self, step: str) -> Any:
+        raise NotImplementedError(f"a child remembers no {step}")
 
     def once(self, step: str, action: Callable[[str], T], **_: Any) -> T:
         return action(step)

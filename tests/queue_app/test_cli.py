@@ -172,6 +172,20 @@ def test_the_command_line_loads_no_torch_and_no_sdk():
     assert loaded.strip() == "[]"
 
 
+def test_commands_that_only_read_load_no_sqlalchemy(yard: Store):
+    done = submit(yard, Event.SUCCEEDED, result={})
+    for_one = [["jobs", verb, done] for verb in ("show", "events", "logs", "wait", "watch")]
+    program = f"""if True:
+        import sys
+        from queue_app.cli.application import run
+        codes = [run(words) for words in {[["jobs", "ls"], ["models", "ls"], *for_one]}]
+        print(codes, [name for name in ("sqlalchemy", "sqlmodel", "alembic") if name in sys.modules])
+    """
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert told.stdout.splitlines()[-1] == f"{[0] * 7} []"
+    assert done in told.stdout
+
+
 def test_every_job_type_loads_without_torch_and_without_an_sdk():
     loaded = python(f"""if True:
         import sys
@@ -243,6 +257,21 @@ def test_numbers_lists_and_what_is_neither_are_told_apart(yard: Store, capsys: p
     assert run([*words, "lora_r=many"]) == 3
 
 
+def test_an_interrupt_while_a_command_is_still_being_imported_ends_it_without_a_traceback():
+    program = (
+        "import signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, *rest):\n"
+        "        if name == 'queue_app.cli.application':\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "from queue_app.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 def test_a_priority_beyond_reason_is_refused(capsys: pytest.CaptureFixture[str]):
     assert run(["jobs", "submit", "model.pull", "model=x", "--priority", "99999999999999999999"]) == 3
     assert "--priority" in capsys.readouterr().err
@@ -279,3 +308,28 @@ def test_an_outcome_shows_every_step_of_a_matrix_and_hosted_models_by_name(
     assert "ft:small:x at sandbox" in shown
     assert "12 tokens/s on cpu by trl   [train-8]" in shown
     assert "speed not measured on cpu by trl   [train-16]" in shown
+
+
+def test_an_outcome_shows_where_the_files_lie_that_no_step_went_on_with(
+    yard: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    runner = context.runner("cli")
+
+    def made(name: str, kind: str, *parents: str) -> str:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f"{name}.jsonl").write_text(name)
+        return runner.artifacts.publish(tmp_path / name, kind=kind, name=None, job_id=None, parents=parents).id
+
+    raw = made("raw", "dataset")
+    mixed = made("mixed", "dataset", raw)
+    exported = made("openai", "export", mixed)
+    show_outcome(
+        [
+            ended(yard, "dataset.export", "raw", {"dataset": raw}),
+            ended(yard, "dataset.mix", "mixed", {"dataset": None, "datasets": {"math": mixed}}),
+            ended(yard, "dataset.convert", "openai", {"dataset": exported, "examples": 3}),
+        ]
+    )
+    lines = [line for line in capsys.readouterr().out.splitlines() if ".jsonl" in line]
+    assert [Path(line.split()[1]).read_text() for line in lines] == ["openai"]
+    assert lines[0].endswith("[openai]")

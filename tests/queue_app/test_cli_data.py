@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 from queue_app.cli import context
-from queue_app.cli.application import FAILED, MISSING, OK, REFUSED, USAGE, run
+from queue_app.cli.application import MISSING, OK, REFUSED, USAGE, run
 from settings import get_settings
 from tests.tiny_model import make_tiny_model
 
@@ -72,7 +74,54 @@ def test_a_data_set_shows_its_figures_and_what_it_was_made_from(dataset: str, ca
     assert "source=story.txt" in lines[3]
     assert any(line.startswith("examples") for line in lines)
     assert any("█" in line for line in lines), "no histogram"
-    assert max(map(len, lines)) <= 100
+    assert max(len(line) for line in lines if not line.startswith("/")) <= 100  # a path is shown whole
+
+
+def test_the_last_bar_of_statistics_has_no_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    sizes = [*(n % 40 + 1 for n in range(300)), 4000]
+    rows = [{"prompt": "word " * size, "completion": "ok"} for size in sizes]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert run(["data", "stats", str(tmp_path / "rows.jsonl"), "--json"]) == OK
+    made = json.loads(capsys.readouterr().out)["result"]["statistics"]
+    assert run(["data", "show", made]) == OK
+    shown = capsys.readouterr().out
+    assert [line.split()[0] for line in shown.splitlines() if "█" in line][-1] == "≥"
+    assert "data audit" not in shown
+
+
+def test_a_list_outlives_the_content_of_what_it_lists(dataset: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(["data", "split", dataset, "holdout=2", "--json"]) == OK
+    result = json.loads(capsys.readouterr().out)["result"]
+    shutil.rmtree(tmp_path / "home" / "artifacts" / dataset.removeprefix("sha256:"))
+    assert run(["data", "ls"]) == OK
+    lines = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert lines[result["train"][7:19]] == str(result["train_examples"])
+    assert lines[result["holdout"][7:19]] == "2"
+    assert lines[dataset[7:19]] == str(result["examples"])
+
+
+def test_what_was_converted_is_listed_with_its_examples(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Why?", "completion": "So."}\n' * 3)
+    assert run(["data", "convert", "rows.jsonl", "--to", "chat", "-q"]) == OK
+    assert run(["data", "ls"]) == OK
+    header, line = capsys.readouterr().out.splitlines()[-2:]
+    assert (header.split()[1], line.split()[1]) == ("EXAMPLES", "3")
+
+
+def test_a_report_shows_its_figures_its_gate_and_where_it_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Why?", "completion": "So."}\n' * 3)
+    assert run(["data", "audit", "rows.jsonl", "max_duplicates=0", "max_secrets=0"]) == REFUSED
+    said = capsys.readouterr().err
+    shown = re.search(r"`tuneyard data show (\w+)`", said)
+    assert shown is not None, said
+    assert run(["data", "show", shown[1]]) == OK
+    out = capsys.readouterr().out
+    assert re.search(r"^Duplicates +2\b", out, re.MULTILINE)
+    assert re.search(r"^max_duplicates=0 +failed\b", out, re.MULTILINE)
+    assert re.search(r"^max_secrets=0 +passed\b", out, re.MULTILINE)
+    files = [Path(line) for line in out.splitlines() if line.startswith("/")]
+    assert [file.name for file in files] == ["report.html", "report.json", "report.md"]
+    assert all(file.is_file() for file in files)
 
 
 def test_lineage_speaks_to_machines(dataset: str, capsys: pytest.CaptureFixture[str]):
@@ -93,7 +142,7 @@ def test_lineage_speaks_to_machines(dataset: str, capsys: pytest.CaptureFixture[
         (["data", "split"], USAGE, "Missing argument 'SOURCE'"),
         (["data", "splitt", "x.jsonl"], USAGE, "No such command 'splitt'"),
         (["data", "split", "x.jsonl", "holdoot=3"], USAGE, 'no option "holdoot"; did you mean "holdout"?'),
-        (["data", "split", "nowhere.jsonl"], FAILED, 'no artifact, name or path "nowhere.jsonl"'),
+        (["data", "split", "nowhere.jsonl"], MISSING, 'no artifact, name or path "nowhere.jsonl"'),
     ],
 )
 def test_bad_input_gets_one_message_and_its_exit_code(

@@ -38,6 +38,11 @@ def test_a_recipe_becomes_jobs_that_wait_for_one_another(dispatcher: Dispatcher,
     assert store.read.run(run_id).recipe == "name: demo"
 
 
+def test_the_cap_of_a_recipe_stands_on_its_run(dispatcher: Dispatcher, store: Store):
+    run_id, _ = dispatcher.run(Recipe("demo", "", (step("a"),), cap_usd=7.5))
+    assert store.read.run(run_id).cap_usd == 7.5
+
+
 def test_fresh_means_no_step_is_reused(dispatcher: Dispatcher, store: Store):
     _, ids = dispatcher.run(Recipe("demo", "", (step("a"),)), reuse=False)
     assert store.read.job(ids["a"]).reuse is False

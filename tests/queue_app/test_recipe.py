@@ -582,7 +582,7 @@ def test_overrides_set_fields_and_axes_by_their_yaml_value() -> None:
         ("steps.train.sed", "1", '--set steps.train.sed: step "train": unknown key "sed"; did you mean "seed"?'),
         ("steps.train.seed", "-1", '--set steps.train.seed: step "train": "seed" is -1: input should be greater than'),
         ("steps.train.seed", "[1", "--set steps.train.seed: step \"train\": '[1' is not a YAML value"),
-        ("steps.train.seed.deep", "1", "what can be set is `name`, `steps.STEP.KEY` and `steps.STEP.matrix.AXIS`"),
+        ("steps.train.seed.deep", "1", "what can be set is `name`, `cap_usd`, `steps.STEP.KEY` and"),
         ("steps", "1", "what can be set is"),
         ("seed", "1", "what can be set is"),
         ("", "1", "what can be set is"),
@@ -592,6 +592,21 @@ def test_an_override_that_cannot_be_is_named_by_its_key(dotted: str, value: str,
     (line,) = complaints(CHAIN, **{dotted: value})
     assert line.startswith("--set")
     assert told in line
+
+
+# Caps
+
+
+def test_a_recipe_may_have_a_cap() -> None:
+    assert read(CHAIN).cap_usd is None
+    assert read(f"{CHAIN}cap_usd: 25\n").cap_usd == 25.0
+    assert read(f"{CHAIN}cap_usd: 25\n", cap_usd="0").cap_usd == 0.0
+
+
+@pytest.mark.parametrize("given", ["-1", "lots", "[1]", "true"])
+def test_a_cap_that_is_no_amount_is_refused_with_its_line(given: str) -> None:
+    (line,) = complaints(f"{CHAIN}cap_usd: {given}\n")
+    assert line.startswith("demo.yaml line 8: `cap_usd` is a number of US dollars")
 
 
 # Files

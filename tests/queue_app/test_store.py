@@ -5,8 +5,10 @@ from __future__ import annotations
 import sqlite3
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -16,12 +18,14 @@ from alembic.script import ScriptDirectory
 from sqlmodel import SQLModel
 
 import queue_app.migrations
-from queue_app.errors import Invalid, NotFound, Permanent, StaleTransition
+from queue_app.errors import Invalid, NotFound, Permanent, StaleTransition, Transient
 from queue_app.lifecycle import Cause, Event, Reason, Request, State
-from queue_app.store import Database, NewJob, Store
-from queue_app.store.tables import SCHEMA_REVISION
+from queue_app.store import Database, NewJob, Readings, Store
+from queue_app.store.database import SCHEMA_REVISION
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from queue_app.store import Job
 
 
@@ -217,6 +221,51 @@ def test_a_locked_store_is_waited_for(store: Store, tmp_path: Path):
     blocker.close()
     assert claimed is not None
     assert claimed.id == job_id
+
+
+def test_a_question_has_one_answer_whichever_way_it_goes(store: Store):
+    plain = str(store.database.url)
+    other = Readings(Database(f"{plain}?timeout=5"))  # with an option it is SQLAlchemy's to read
+    store.submit([new := NewJob(kind="a.b", queue="cpu", spec={"n": [1, None, "ü"]})], actor="user")
+    later, waiting, odd = submit(store, priority=-1), submit(store, needs=(new.id,)), submit(store, queue="50%_/")
+    claimed = claim(store)
+    assert claimed is not None
+    store.report(new.id, fence=1, progress={"step": 1, "loss": 0.5})
+    both = (store.read, other)
+    questions: tuple[Callable[[Readings], object], ...] = (
+        lambda read: read.job(new.id),
+        lambda read: read.find(later[:9]),
+        lambda read: read.ls(),
+        lambda read: read.ls(states=(State.WAITING, State.QUEUED), kind="a.b", limit=1),
+        lambda read: (read.ids([new.id, odd, "gone"]), read.ids([])),
+        lambda read: read.needs(waiting),
+        lambda read: read.history(new.id),
+        lambda read: read.series(new.id),
+        lambda read: (read.due("cpu", limit=9), read.due("50%_/", limit=9)),
+        lambda read: (read.census(), read.tally()),
+    )
+    for question in questions:
+        assert question(store.read) == question(other)
+    assert {read.find(new.id).submitted_at for read in both} == {claimed.submitted_at}
+    assert {read.find(new.id).submitted_at.tzinfo for read in both} == {UTC}
+    assert {read.due("cpu", limit=9)[0] for read in both} == {later}
+    assert abs(store.read.clock() - other.clock()) < 5
+    other.database.engine.dispose()
+
+
+def test_both_ways_lead_to_the_same_file(tmp_path: Path):
+    database = Database(f"sqlite:///{quote(str(tmp_path / 'my yard #1, 50%?' / 'ü.db'))}")
+    assert database.revision() is None
+    database.migrate()
+    assert database.revision() == SCHEMA_REVISION
+    assert (tmp_path / "my yard #1, 50%?" / "ü.db").is_file()
+    database.engine.dispose()
+
+
+def test_a_question_changes_nothing(store: Store):
+    submit(store)
+    with pytest.raises(Transient, match="readonly"):
+        store.database.ask("DELETE FROM event")
 
 
 def test_jobs_submitted_together_are_served_in_their_order(store: Store):

@@ -5,6 +5,7 @@ import pytest
 from tests.sandbox.specification import Specification, load_specification
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture
 def specification() -> Specification:
-    return load_specification()
+    """OpenAI's, of what the sandbox answers under its first address."""
+    return load_specification("openai.yaml", prefix="/v1", error="ErrorResponse")

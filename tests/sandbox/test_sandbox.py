@@ -14,8 +14,8 @@ import openai
 import pytest
 
 from api_worker.sandbox.faults import parse_fault
-from api_worker.sandbox.openai_routes import Rules
 from api_worker.sandbox.remote_job import most_at_once
+from api_worker.sandbox.rules import Rules
 from api_worker.sandbox.state import SandboxState
 from tests.conftest import eventually
 from tests.sandbox.server import ENDLESS, FAST, ROOT, SECRET, examples_file, serve, serve_in_process
@@ -168,7 +168,7 @@ def test_a_bad_validation_file_is_told_apart(tmp_path: Path) -> None:
         ({"suffix": "x" * 65}, "'suffix' must have 1 to 64 characters."),
         ({"hyperparameters": {"n_epochs": 51}}, "'n_epochs' must be a whole number from 1 to 50."),
         ({"training_file": "file-none"}, "There is no file file-none."),
-        ({"method": {"type": "dpo"}}, "supervised"),
+        ({"method": {"type": "reinforcement"}}, "supervised"),
         ({"metadata": {f"k{n}": "v" for n in range(17)}}, "at most 16 pairs"),
     ],
 )
@@ -197,7 +197,7 @@ def test_one_job_more_than_allowed_at_once_is_refused(tmp_path: Path) -> None:
     with serve(tmp_path / "state", rules=Rules(pace=ENDLESS, max_concurrent=2)) as sandbox, sandbox.client() as client:
         file = upload(sandbox, examples_file(tmp_path / "train.jsonl"))
         first, _ = create(sandbox, file), create(sandbox, file)
-        with pytest.raises(openai.RateLimitError, match="already has 2 unfinished"):
+        with pytest.raises(openai.RateLimitError, match="already has as many unfinished"):
             create(sandbox, file)
         client.fine_tuning.jobs.cancel(first.id)
         create(sandbox, file)

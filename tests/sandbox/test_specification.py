@@ -2,49 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import openai
 import pytest
 
-from api_worker.sandbox.openai_routes import Rules
 from api_worker.sandbox.remote_job import Pace
+from api_worker.sandbox.rules import Rules
 from tests.conftest import eventually
-from tests.sandbox.server import ENDLESS, examples_file, serve
+from tests.sandbox.server import ENDLESS, examples_file, preferences_file, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
-
-    import httpx2
 
     from tests.sandbox.specification import Specification
 
 
-def checking(specification: Specification, seen: list[str]) -> Callable[[httpx2.Response], None]:
-    """A hook for the SDK's own HTTP client that judges each answer as it passes."""
-
-    def check(response: httpx2.Response) -> None:
-        path = response.request.url.path.removeprefix("/v1")
-        seen.append(f"{response.request.method} {path}")
-        response.read()
-        if not path.endswith("/content"):
-            specification.check(response.request.method, path, response.status_code, response.json())
-
-    return check
-
-
 @pytest.fixture
-def seen() -> list[str]:
-    return []
+def judged(specification: Specification) -> openai.DefaultHttpxClient:
+    return openai.DefaultHttpxClient(event_hooks={"response": [specification.hook]})
 
 
-@pytest.fixture
-def judged(specification: Specification, seen: list[str]) -> openai.DefaultHttpxClient:
-    return openai.DefaultHttpxClient(event_hooks={"response": [checking(specification, seen)]})
-
-
-def test_the_answers_on_a_jobs_whole_way(tmp_path: Path, judged: openai.DefaultHttpxClient, seen: list[str]) -> None:
+def test_the_answers_on_a_jobs_whole_way(
+    tmp_path: Path, judged: openai.DefaultHttpxClient, specification: Specification
+) -> None:
     slowly = Rules(pace=Pace(validate_seconds=0.3, queue_seconds=0.3, run_seconds=0.6))
     with serve(tmp_path / "state", rules=slowly) as sandbox, sandbox.client(http_client=judged) as client:
         file = client.files.create(file=examples_file(tmp_path / "train.jsonl"), purpose="fine-tune")
@@ -78,7 +59,7 @@ def test_the_answers_on_a_jobs_whole_way(tmp_path: Path, judged: openai.DefaultH
         assert client.files.content(done.result_files[0]).content.startswith(b"step,train_loss")
         assert done.fine_tuned_model in [model.id for model in client.models.list()]
         client.files.delete(file.id)
-        assert len(seen) > 15
+        assert len(specification.seen) > 15
 
 
 def test_the_answers_to_a_job_that_is_cancelled(tmp_path: Path, judged: openai.DefaultHttpxClient) -> None:
@@ -99,14 +80,50 @@ def test_the_answers_to_a_job_that_fails(tmp_path: Path, judged: openai.DefaultH
         client.fine_tuning.jobs.list_events(job.id)
 
 
+def test_the_answers_to_a_job_of_preferences(tmp_path: Path, judged: openai.DefaultHttpxClient) -> None:
+    with serve(tmp_path / "state") as sandbox, sandbox.client(http_client=judged) as client:
+        file = client.files.create(file=preferences_file(tmp_path / "train.jsonl"), purpose="fine-tune")
+        dpo: Any = {"type": "dpo", "dpo": {"hyperparameters": {"beta": 0.1, "batch_size": 4}}}
+        job = client.fine_tuning.jobs.create(model="sandbox-base", training_file=file.id, method=dpo)
+        assert job.method is not None
+        assert job.method.dpo is not None
+        eventually(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "succeeded", what="success")
+
+
+@pytest.mark.parametrize("fault", ["job:slot", "job:quota", "job:broken", "file:broken"])
+def test_the_answers_to_a_job_that_comes_to_grief(
+    tmp_path: Path, judged: openai.DefaultHttpxClient, fault: str
+) -> None:
+    with serve(tmp_path / "state", fault) as sandbox, sandbox.client(http_client=judged) as client:
+        file = client.files.create(file=examples_file(tmp_path / "train.jsonl"), purpose="fine-tune")
+        client.files.retrieve(file.id)
+        job = client.fine_tuning.jobs.create(model="sandbox-base", training_file=file.id)
+        eventually(lambda: client.fine_tuning.jobs.retrieve(job.id).status == "failed", what="failure")
+        client.fine_tuning.jobs.list_events(job.id)
+
+
+def test_a_pause_is_told_by_a_word_that_the_specification_lacks(
+    tmp_path: Path, judged: openai.DefaultHttpxClient
+) -> None:
+    with serve(tmp_path / "state", rules=Rules(pace=ENDLESS)) as sandbox, sandbox.client(http_client=judged) as client:
+        file = client.files.create(file=examples_file(tmp_path / "train.jsonl"), purpose="fine-tune")
+        job = client.fine_tuning.jobs.create(model="sandbox-base", training_file=file.id)
+        with pytest.raises(AssertionError, match=r"\$.status: 'paused' is not one of"):
+            client.fine_tuning.jobs.pause(job.id)
+        assert client.fine_tuning.jobs.resume(job.id).status == "running"
+
+
 def test_the_answers_of_the_models_and_the_chat(tmp_path: Path, judged: openai.DefaultHttpxClient) -> None:
     with serve(tmp_path / "state") as sandbox, sandbox.client(http_client=judged) as client:
         assert client.models.retrieve("sandbox-base").owned_by == "sandbox"
+        assert client.models.retrieve("gpt-4.1-2025-04-14").shutdown_date == "2027-01-14"
         answer = client.chat.completions.create(model="sandbox-base", messages=[{"role": "user", "content": "Hello"}])
         assert "sandbox" in str(answer.choices[0].message.content)
 
 
-@pytest.mark.parametrize("fault", ["400", "401", "403", "404", "410", "429", "500", "503", "daily-cap", "quota"])
+@pytest.mark.parametrize(
+    "fault", ["400", "401", "403", "404", "410", "429", "500", "503", "daily-cap", "quota", "slot"]
+)
 def test_the_answers_of_the_faults(tmp_path: Path, judged: openai.DefaultHttpxClient, fault: str) -> None:
     with (
         serve(tmp_path / "state", f"list:{fault}") as sandbox,

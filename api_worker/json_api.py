@@ -1,0 +1,168 @@
+"""A provider's JSON API over plain HTTP: reading is repeated, what creates or changes is sent exactly once.
+
+No key and no signed URL gets into an error, and neither does httpx's own error, as its request carries them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+import msgspec
+import tenacity
+
+from api_worker.refusals import Meaning, Refusal, error_of, is_on_this_machine, meaning_of, without_secret
+from queue_app.errors import Invalid
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pydantic import SecretStr
+
+ANSWER_SECONDS = 60.0
+TRANSFER_SECONDS = 1800.0
+READ_TRIES = 3
+LONGEST_PAUSE_SECONDS = 2.0  # between two tries; who asks for more is left alone by the job, not by a worker
+
+EXPIRED = frozenset({400, 401, 403})  # what stores say of a signature that is over; the next try gets another one
+
+Answer = dict[str, Any]
+T = TypeVar("T")
+
+
+class JsonApi:
+    """One account's connection. `read` makes a refusal of a status and the JSON that came with it."""
+
+    def __init__(self, account: str, url: str, secret: SecretStr, read: Callable[[int, Answer], Refusal]) -> None:
+        key = secret.get_secret_value().strip()
+        if not key.isascii() or not key.isprintable():
+            raise Invalid(f'account "{account}": its api_key has a character that no key has, such as a line break')
+        self._account, self._url, self._secret, self._read = account, url, secret, read
+        self._is_local = is_on_this_machine(url)
+        # no proxy leads to this machine, whatever the environment says
+        plain: dict[str, Any] = {"verify": _certificates(), "trust_env": not self._is_local}
+        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=ANSWER_SECONDS, **plain)
+        self._storage = httpx.Client(timeout=TRANSFER_SECONDS, **plain)  # it never sees the key
+
+    def close(self) -> None:
+        self._client.close()
+        self._storage.close()
+
+    def ask(self, method: str, path: str, **request: Any) -> Answer | Refusal:
+        """Send a request once, and return what it is answered with, or why it is not."""
+        try:
+            response = self._client.request(method, path, **request)
+        except httpx.HTTPError as error:
+            return self._clean(Refusal(f"no answer from {self._url}: {str(error) or type(error).__name__}"))
+        return self._answer(response)
+
+    def send(self, method: str, path: str, **request: Any) -> Answer:
+        """Send a request once; a refusal is raised."""
+        return self._insist(self.ask(method, path, **request))
+
+    def look(self, path: str, **query: Any) -> Answer | Refusal:
+        """Read, again where that may help."""
+        trying = tenacity.Retrying(
+            retry=tenacity.retry_if_result(_may_pass),
+            stop=tenacity.stop_after_attempt(READ_TRIES),
+            wait=tenacity.wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_SECONDS),
+            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
+        )
+        found: Answer | Refusal = trying(self.ask, "GET", path, params=query)
+        return found
+
+    def get(self, path: str, **query: Any) -> Answer:
+        """Read; a refusal is raised."""
+        return self._insist(self.look(path, **query))
+
+    # -- signed URLs, which lead to somebody else's storage -------------------------------------------------------
+
+    def fetch(self, url: str) -> bytes | Refusal:
+        """What lies behind a signed URL."""
+        answer = self._at_storage("GET", url)
+        return answer if isinstance(answer, Refusal) else answer.content
+
+    def deliver(self, url: str, path: Path, headers: Mapping[str, str]) -> None:
+        """Send a file to a signed URL, once."""
+        with path.open("rb") as content:
+            answer = self._at_storage("PUT", url, content=content, headers=headers)
+        if isinstance(answer, Refusal):
+            raise error_of(self._account, answer)
+
+    def _at_storage(self, method: str, url: str, **request: Any) -> httpx.Response | Refusal:
+        """Answer or refusal; of the URL only the host is told, as its query is a key."""
+        try:
+            host, scheme = httpx.URL(url).host, httpx.URL(url).scheme
+        except httpx.InvalidURL:
+            host = scheme = ""
+        if scheme != "https" and not (self._is_local and is_on_this_machine(url)):
+            return Refusal(f'the signed URL leads to "{host}" by "{scheme}", not https', meaning=Meaning.PERMANENT)
+        try:
+            response = self._storage.request(method, url, **request)
+        except httpx.HTTPError as error:
+            return Refusal(f"no answer from {host}: {type(error).__name__}")
+        if response.is_success:
+            return response
+        meaning = Meaning.RETRY if response.status_code in EXPIRED else None
+        return Refusal(f"the store at {host} refused a signed URL", response.status_code, meaning=meaning)
+
+    # -- answers --------------------------------------------------------------------------------------------------
+
+    def typed(self, kind: type[T], answer: Answer | Refusal) -> T:
+        """An answer as what it ought to be. One that is not may belong to a request that was heeded all the same."""
+        told = self._insist(answer)
+        try:
+            return msgspec.convert(told, type=kind)
+        except msgspec.ValidationError as error:
+            refusal = Refusal(f"{self._url} answered what is not understood here: {error}", meaning=Meaning.RETRY)
+        raise error_of(self._account, self._clean(refusal))
+
+    def _insist(self, answer: Answer | Refusal) -> Answer:
+        if isinstance(answer, Refusal):
+            raise error_of(self._account, answer)
+        return answer
+
+    def _answer(self, response: httpx.Response) -> Answer | Refusal:
+        status, body = response.status_code, _json_of(response)
+        if body is not None and response.is_success:
+            return body
+        if body is not None:
+            refusal = self._read(status, body)
+        elif response.is_success:
+            kind = response.headers.get("content-type", "nothing")
+            said = f"{response.url} answered with {kind}, not a JSON object; check the account's base_url"
+            refusal = Refusal(said, status)
+        else:
+            refusal = Refusal(" ".join(response.text.split())[:300] or "no reason was given", status)
+        return self._clean(replace(refusal, retry_after=response.headers.get("retry-after")))
+
+    def _clean(self, refusal: Refusal) -> Refusal:
+        return replace(refusal, message=without_secret(refusal.message, self._secret))
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """Whom to trust; read once, as it takes longer than a request, and an account is opened for every look at a job."""
+    return httpx.create_ssl_context()
+
+
+def _json_of(response: httpx.Response) -> Answer | None:
+    """The JSON object of an answer, if it is one."""
+    try:
+        body = response.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _may_pass(answer: object) -> bool:
+    """Whether reading again may be answered otherwise."""
+    if not isinstance(answer, Refusal):
+        return False
+    meaning = answer.meaning or meaning_of(answer.status, answer.code)
+    return meaning == Meaning.RETRY and (answer.retry_after_seconds or 0.0) <= LONGEST_PAUSE_SECONDS

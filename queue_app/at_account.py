@@ -1,0 +1,192 @@
+"""A job at an account elsewhere: its slot, its bill, the files sent there, and whether the account answers at all."""
+
+from __future__ import annotations
+
+import random
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Transient, Unsettled
+from queue_app.lifecycle import Cause, Reason, backoff_seconds
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from queue_app.store import Account, Job, RemoteLook, Store
+    from queue_app.store.money import Caps, Quoted
+    from settings import QueueSettings
+
+START = "start"  # the once-only step that a slot is taken for
+TRIES = 3  # answers that an account may owe in a row before it is left alone
+RAISE_IT = "raise it in the recipe and run that again, or in the settings and then `tuneyard jobs retry"
+WAIT_FOR_SENDER_SECONDS = 2.0
+DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class AtAccount:
+    """What the holder of a job may do at one account."""
+
+    store: Store
+    job: Job
+    name: str
+    limits: QueueSettings
+
+    @contextmanager
+    def asked(self) -> Iterator[None]:
+        """Around every talk with the account: none takes place while it is left alone, and what it answers counts.
+
+        Raises:
+            AccountPaused: it is left alone, from before or from now on; the job's failures are not counted then
+        """
+        self._refuse_while_paused(self.store.accounts.get(self.name))
+        try:
+            yield
+        except AccountPaused as error:
+            if error.reason != Reason.SLOT:  # what a pool takes in a day holds back nothing but its own new jobs
+                self._pause(error)
+            raise
+        except (SlotRefused, Unsettled):  # it has answered, or was not asked
+            raise
+        except Transient as error:
+            if error.undone:  # it answers, and says no
+                raise
+            self._count(error)
+            raise
+        else:
+            if self.store.accounts.get(self.name).failures:
+                self.store.accounts.answered(self.name)
+
+    def _refuse_while_paused(self, account: Account) -> None:
+        now = datetime.now(UTC)
+        if account.paused_until is None or account.paused_until <= now:
+            return
+        seconds = (account.paused_until - now).total_seconds()
+        error = AccountPaused(account.paused_why or "", retry_after=seconds * random.uniform(1.0, 1.2))
+        error.reason = account.paused_for or Reason.BACKOFF
+        raise error
+
+    def _pause(self, error: AccountPaused) -> None:
+        seconds = error.retry_after or self.limits.paused_seconds
+        until = datetime.now(UTC) + timedelta(seconds=seconds)
+        error.retry_after = seconds
+        self.store.accounts.pause(self.name, str(error), until, error.reason)
+
+    def _count(self, error: Transient) -> None:
+        """Count an answer that did not come; from some number on, the account is left alone instead of the job."""
+        before = self.store.accounts.get(self.name)
+        if before.failures + 1 < TRIES:
+            self.store.accounts.failed(self.name, str(error), pause_seconds=None)
+            return
+        first, longest = self.limits.backoff_seconds, self.limits.backoff_max_seconds
+        pause = error.retry_after or backoff_seconds(before.failures + 2 - TRIES, first=first, longest=longest)
+        account = self.store.accounts.failed(self.name, str(error), pause_seconds=pause)
+        away = datetime.now(UTC) - (account.failing_since or datetime.now(UTC))
+        if away > timedelta(hours=self.limits.outage_hours):
+            return
+        paused = AccountPaused(str(error), retry_after=pause)
+        paused.reason = Reason.BACKOFF
+        raise paused from error
+
+    # -- slots ------------------------------------------------------------------------------------------------------
+
+    def take_slot(self, pool: str, *, size: int | None, a_day: int | None = None, is_held: bool = False) -> None:
+        """Take a slot of a pool, or wait until one is given; `is_held`: the job has its place there already.
+
+        Raises:
+            StandsStill: none is free
+            AccountPaused: as many as a day allows were started in the last 24 hours
+        """
+        if self.job.has_slot:
+            return
+        if a_day is not None and not is_held:
+            self._refuse_over_day(pool, a_day)
+        taken = self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size, is_held=is_held)
+        if not taken:
+            raise StandsStill(f"no slot is free at {pool}", Reason.SLOT)
+
+    def _refuse_over_day(self, pool: str, a_day: int) -> None:
+        if a_day == 0:
+            said = (
+                f"{pool} takes no jobs: 0 a day are allowed there; allow more, then `tuneyard jobs retry {self.job.id}`"
+            )
+            raise Permanent(said, cause=Cause.GATE)
+        starts = self.store.slots.starts(pool, START)
+        if len(starts) < a_day:
+            return
+        free_at = starts[len(starts) - a_day] + DAY
+        error = AccountPaused(
+            f"{pool} takes {a_day} jobs a day; the next may start at {free_at.astimezone():%H:%M}",
+            retry_after=max(1.0, (free_at - datetime.now(UTC)).total_seconds()),
+        )
+        error.reason = Reason.SLOT
+        raise error
+
+    def held(self) -> int:
+        """How many jobs hold a slot at the account."""
+        return self.store.slots.held_at(self.name)
+
+    # -- money ------------------------------------------------------------------------------------------------------
+
+    def commit(self, quoted: Quoted, caps: Caps) -> None:
+        """Commit to what the job is quoted, or wait until somebody approves of it.
+
+        Raises:
+            StandsStill: a cap would be broken
+            Permanent: a cap is 0, so nothing may be spent at all
+        """
+        broken = self.store.bills.commit(self.job, self.name, quoted, caps)
+        if broken is None:
+            return
+        if 0 in (caps.job, caps.recipe, caps.account, caps.day) and quoted.high != 0:
+            raise Permanent(f"{broken}; {RAISE_IT} {self.job.id}`", cause=Cause.GATE)
+        raise StandsStill(f"{broken}; `tuneyard approve {self.job.id}` lets it go on", Reason.APPROVAL)
+
+    def release(self) -> None:
+        """Nothing was started, so nothing is owed."""
+        self.store.bills.release(self.job.id)
+
+    def settle(self, *, tokens: int | None, usd: float | None) -> None:
+        """Write what was billed."""
+        self.store.bills.settle(self.job.id, tokens=tokens, usd=usd)
+
+    # -- files and looks --------------------------------------------------------------------------------------------
+
+    def send_once(self, digest: str, send: Callable[[], str]) -> str:
+        """Send a file that the account does not have yet, and return the account's id for it.
+
+        Raises:
+            Unsettled: another job is at it
+        """
+        found = self.store.uploads.begin(self.name, digest, self.job.id)
+        if found.file is not None:
+            return found.file
+        if found.job_id != self.job.id:
+            raise Unsettled(f"{self.name}: job {found.job_id} is sending the same file", WAIT_FOR_SENDER_SECONDS)
+        file = send()
+        self.store.uploads.finish(self.name, digest, file)
+        return file
+
+    def forget_sent(self, digest: str) -> None:
+        """The account does not have the file any more."""
+        self.store.uploads.forget(self.name, digest)
+
+    def forget_sent_by(self, steps: Sequence[str]) -> None:
+        """The account's trouble is with the files that these steps of the job sent: the next one sends them anew."""
+        for memo in (self.store.memos.get(self.job.id, step) for step in steps):
+            if memo is not None and memo.done:
+                self.forget_sent(memo.value["digest"])
+
+    def begin_look(self, *, every_seconds: float) -> bool:
+        """Whether this job is the one to look at all of the account's jobs now."""
+        return self.store.accounts.begin_look(self.name, every_seconds=every_seconds)
+
+    def remember(self, looks: Sequence[RemoteLook]) -> None:
+        """Keep what such a look showed; jobs of ours that have ended there are called at once."""
+        self.store.accounts.remember(self.name, looks)
+
+    def seen(self, remote_id: str) -> RemoteLook | None:
+        """What the last such look showed of a remote job."""
+        return self.store.accounts.look(self.name, remote_id)

@@ -1,0 +1,166 @@
+"""`tuneyard jobs explain`: what happened to a job, where it stands and why, what it cost, what to do next."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from queue_app.cli import context
+from queue_app.cli.happenings import told
+from queue_app.cli.output import (
+    AsJson,
+    ago,
+    as_dict,
+    console,
+    duration,
+    next_commands,
+    state_text,
+    usd,
+    usd_range,
+    write_json,
+)
+from queue_app.lifecycle import FINAL, Cause, Reason, State
+
+if TYPE_CHECKING:
+    from queue_app.store import Bill, Job
+
+# What to do about a failure, by whose matter it is; None: trying again is all there is.
+ADVICE: dict[Cause, str] = {
+    Cause.DATA: "repair the data as the message says; a retry sends it anew",
+    Cause.USER: "change what the message names, and submit it again; a retry does the very same",
+    Cause.PROVIDER: "the provider refused or lost it; a retry starts another one",
+    Cause.QUOTA: "the account has no quota or balance left; add some, then retry",
+    Cause.OOM: "it needs more memory than there is: a smaller batch, a shorter sequence, or qlora",
+    Cause.STALLED: "it stood still; its log says where",
+    Cause.LOST: "its worker died again and again; its log and the system's say why",
+    Cause.DEADLINE: "it took longer than its timeout; a retry gives it that time anew",
+    Cause.GATE: "a check or a cap said no; change what the message names",
+    Cause.BUG: "this is a bug of ours; its log has the traceback",
+}
+
+
+def explain(
+    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id or unique prefix of one.")], as_json: AsJson = False
+) -> None:
+    """Say in words what happened to a job, where it stands and why, what it cost, and what to do next."""
+    read = context.read()
+    job = read.find(job_id)
+    happened = told(read.history(job.id))
+    bill = context.store().bills.get(job.id)
+    stands, todo = _stands(job), next_steps(job)
+    if as_json:
+        cost = as_dict(bill) if bill else None
+        write_json({"id": job.id, "happened": happened, "stands": stands, "cost": cost, "next": todo})
+        return
+    out = console()
+    out.print(f"{job.step or job.kind}  {job.id}  ", state_text(job))
+    for title, lines in (("happened", happened), ("stands", stands), ("cost", _cost(job, bill))):
+        for line in lines:
+            out.print(f"  {title:<9} {line}", soft_wrap=True)
+            title = ""
+    next_commands(*todo)
+
+
+def _stands(job: Job) -> list[str]:
+    """Where a job stands and why."""
+    if job.state == State.WAITING and job.reason is not None:
+        return _waits(job, job.reason)
+    if job.state == State.QUEUED:
+        return [f"it is in the queue {job.queue} and is taken up by the next free worker; is `tuneyard up` running?"]
+    if job.state == State.RUNNING:
+        asked = f"; {job.request} was asked for" if job.request else ""
+        return [f"{job.worker} holds it in attempt {job.attempt}{asked}"]
+    if job.state == State.FAILED:
+        advice = [ADVICE[job.cause]] if job.cause else []
+        return [f"{job.cause}: {job.failure}", *advice]
+    if job.state == State.SUCCEEDED:
+        return [f"done; its result is that of job {job.reused_from}"] if job.reused_from else ["done"]
+    return [f"it is {job.state}"]
+
+
+def _waits(job: Job, reason: Reason) -> list[str]:
+    if reason == Reason.DEPENDENCY:
+        needs = [need for need in context.read().needs(job.id) if need.state != State.SUCCEEDED]
+        return [f"it waits for {need.step or need.kind} ({need.id}), which is {need.state}" for need in needs]
+    if reason == Reason.SLOT and job.due_at is None and job.pool is not None:
+        return _line(job.id, job.pool)
+    if reason == Reason.APPROVAL:
+        return [f"it waits for your approval: {_last_word(job)}"]
+    if reason == Reason.REMOTE:
+        remote = (job.progress or {}).get("remote", "not seen yet")
+        return [f"its remote job at {job.account or 'the provider'} is {remote}; the next look is {_when(job.due_at)}"]
+    if reason in (Reason.BACKOFF, Reason.BUDGET, Reason.SLOT):
+        return [*_paused(job), f"the next try is {_when(job.due_at)}: {job.failure or _last_word(job)}"]
+    return [f"it waits for {reason}"]
+
+
+def _line(job_id: str, pool: str) -> list[str]:
+    slots = context.store().slots
+    use = next((use for use in slots.ls() if use.pool.name == pool), None)
+    line = slots.line(pool)
+    before = line.index(job_id) if job_id in line else len(line)
+    if use is None:
+        return [f"it waits for a slot at {pool}; {before} wait before it"]
+    size = "an unknown number of" if use.pool.size is None else str(use.pool.size)
+    believed = "" if use.pool.believed is None else f" (a refusal lowered it to {use.pool.believed})"
+    return [f"it waits for a slot at {pool}: {use.held} of {size} are held{believed}; {before} wait before it"]
+
+
+def _paused(job: Job) -> list[str]:
+    if job.account is None:
+        return []
+    account = context.store().accounts.get(job.account)
+    if account.paused_until is None or account.paused_until <= datetime.now(UTC):
+        return []
+    return [f"the account {account.name} is left alone until {_when(account.paused_until)}: {account.paused_why}"]
+
+
+def _last_word(job: Job) -> str:
+    words = [event.detail["why"] for event in context.read().history(job.id) if "why" in event.detail]
+    return str(words[-1]) if words else "no reason was noted"
+
+
+def _when(time: datetime | None) -> str:
+    if time is None:
+        return "not set"
+    seconds = (time - datetime.now(UTC)).total_seconds()
+    return f"in {duration(seconds)} ({time:%m-%d %H:%M} UTC)" if seconds > 0 else f"due since {ago(time)}"
+
+
+def _cost(job: Job, bill: Bill | None) -> list[str]:
+    if bill is None:
+        return [] if job.account is None else ["nothing was quoted yet"]
+    tokens = "" if bill.quoted_tokens is None else f" for {bill.quoted_tokens:,} tokens"
+    lines = [f"quoted {usd_range(bill.quoted_low_usd, bill.quoted_high_usd)}{tokens} at {bill.account}"]
+    if bill.approved_by is not None:
+        lines.append(f"approved by {bill.approved_by} {ago(bill.approved_at)}")
+    if bill.committed_at is None:
+        return [*lines, "nothing is committed to: nothing is owed"]
+    if bill.billed_at is None:
+        return [*lines, f"committed to {ago(bill.committed_at)}; not billed yet"]
+    counted = "" if bill.billed_tokens is None else f" for {bill.billed_tokens:,} tokens"
+    price = "the provider tells no price" if bill.billed_usd is None else f"billed {usd(bill.billed_usd)}"
+    return [*lines, f"{price}{counted}"]
+
+
+def next_steps(job: Job) -> list[str]:
+    """The commands that lead on from where a job stands."""
+    verb = "tuneyard jobs"
+    if job.state == State.FAILED:
+        return [f"{verb} logs {job.id}", f"{verb} retry {job.id}"]
+    if job.state == State.CANCELLED:
+        return [f"{verb} retry {job.id}"]
+    if job.state == State.PAUSED:
+        return [f"{verb} resume {job.id}"]
+    if job.state in FINAL:
+        return [f"{verb} events {job.id}"]
+    cancel = f"{verb} cancel {job.id}"
+    if job.reason == Reason.APPROVAL:
+        return [f"tuneyard approve {job.id}", cancel]
+    if job.reason in (Reason.BUDGET, Reason.BACKOFF) and job.account is not None:
+        return [f"tuneyard providers resume {job.account}", cancel]
+    if job.reason == Reason.SLOT:
+        return [f"tuneyard providers slots {job.account}", cancel]
+    return [f"{verb} logs -f {job.id}", f"{verb} watch {job.id}", cancel]

@@ -1,0 +1,91 @@
+"""Accounts elsewhere: slots, bills, uploads, looks at remote jobs."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlmodel.sql.sqltypes import UTCDateTime
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("run", sa.Column("cap_usd", sa.Float(), nullable=True))
+    op.add_column("job", sa.Column("account", sa.String(), nullable=True))
+    op.add_column("job", sa.Column("pool", sa.String(), nullable=True))
+    op.add_column("job", sa.Column("has_slot", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.create_index(op.f("ix_job_account"), "job", ["account"], unique=False)
+    op.create_index("job_by_pool", "job", ["pool", "has_slot", "state", "priority", "submitted_at"], unique=False)
+    op.create_table(
+        "pool",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("believed", sa.Integer(), nullable=True),
+        sa.Column("probe_at", UTCDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "account",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("failures", sa.Integer(), nullable=False),
+        sa.Column("failing_since", UTCDateTime(), nullable=True),
+        sa.Column("paused_until", UTCDateTime(), nullable=True),
+        sa.Column("paused_why", sa.String(), nullable=True),
+        sa.Column("paused_for", sa.String(), nullable=True),
+        sa.Column("looked_at", UTCDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "remote_look",
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("remote_id", sa.String(), nullable=False),
+        sa.Column("job_id", sa.String(), nullable=True),
+        sa.Column("key", sa.String(), nullable=True),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("ended", sa.Boolean(), nullable=False),
+        sa.Column("base_model", sa.String(), nullable=True),
+        sa.Column("created_at", UTCDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("account", "remote_id"),
+    )
+    op.create_table(
+        "upload",
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("file", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("account", "digest"),
+    )
+    op.create_table(
+        "bill",
+        sa.Column("job_id", sa.String(), nullable=False),
+        sa.Column("account", sa.String(), nullable=False),
+        sa.Column("run_id", sa.String(), nullable=True),
+        sa.Column("quoted_at", UTCDateTime(), nullable=True),
+        sa.Column("quoted_low_usd", sa.Float(), nullable=True),
+        sa.Column("quoted_high_usd", sa.Float(), nullable=True),
+        sa.Column("quoted_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("approved_at", UTCDateTime(), nullable=True),
+        sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("committed_at", UTCDateTime(), nullable=True),
+        sa.Column("billed_at", UTCDateTime(), nullable=True),
+        sa.Column("billed_tokens", sa.BigInteger(), nullable=True),
+        sa.Column("billed_usd", sa.Float(), nullable=True),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"]),
+        sa.PrimaryKeyConstraint("job_id"),
+    )
+    op.create_index(op.f("ix_bill_account"), "bill", ["account"], unique=False)
+    op.create_index(op.f("ix_bill_run_id"), "bill", ["run_id"], unique=False)
+
+
+def downgrade() -> None:
+    for table in ("bill", "upload", "remote_look", "account", "pool"):
+        op.drop_table(table)
+    op.drop_index("job_by_pool", table_name="job")
+    op.drop_index(op.f("ix_job_account"), table_name="job")
+    op.drop_column("run", "cap_usd")
+    with op.batch_alter_table("job") as batch:
+        for column in ("has_slot", "pool", "account"):
+            batch.drop_column(column)

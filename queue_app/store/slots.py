@@ -1,0 +1,210 @@
+"""Slots: a pool has a size, and a job's own row says that it holds a slot there.
+
+So no slot can leak, and none can be taken twice. Whoever frees one gives it, in the same transaction, to the job that
+waits first: by priority, which grows with the wait, then by submission.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+
+from queue_app.errors import StaleTransition
+from queue_app.lifecycle import Event, Reason, State
+from queue_app.store.rows import Pool
+from queue_app.store.tables import jobs, memos, pools
+from queue_app.store.transitions import move, write_as_holder
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from queue_app.store.database import Database
+
+Rank = tuple[int, datetime, str]  # the smallest goes first; the last part is the job's id
+UNKNOWN_SIZE = 10  # of a pool that tells no size: so many more at once are tried before a refusal tells
+LINE = 1000  # jobs of a line that are told
+WAITS = (jobs.c.state == State.WAITING, jobs.c.reason == Reason.SLOT, ~jobs.c.has_slot)
+
+
+@dataclass(frozen=True)
+class SlotRules:
+    """How slots are given."""
+
+    ageing_seconds: float = 3600.0  # a waiting job gains one level of priority in so long
+    probe_seconds: float = 60.0  # so long after a refusal one job more is tried than was believed to fit
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A slot was taken that the other side did not have."""
+
+    pause_seconds: float | None = None  # its advice; None: `SlotRules.probe_seconds`
+
+
+@dataclass(frozen=True)
+class PoolUse:
+    """A pool as it is now."""
+
+    pool: Pool
+    held: int
+    waiting: int
+
+    @property
+    def free(self) -> int | None:
+        """How many jobs more would be let in; None: refusals will tell."""
+        sizes = [size for size in (self.pool.size, self.pool.believed) if size is not None]
+        return max(0, min(sizes) - self.held) if sizes else None
+
+
+class Slots:
+    """The slots of all pools."""
+
+    def __init__(self, database: Database, rules: SlotRules) -> None:
+        self.database, self.rules = database, rules
+
+    def take(self, job_id: str, pool: str, *, fence: int, size: int | None, is_held: bool = False) -> bool:
+        """Take a slot for the holder of a job; False: none is free, or others wait before it.
+
+        `size` is what the pool is taken to hold from now on; None: nobody knows, so refusals tell. `is_held`: the job
+        has one there already, whatever the pool says.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            job = write_as_holder(connection, job_id, fence, pool=pool)
+            if job.has_slot:
+                return True
+            room = _room(connection, _locked(connection, pool, size), self.rules)
+            if is_held:
+                write_as_holder(connection, job_id, fence, has_slot=True)
+                return True
+            if room < 1:
+                return False
+            own = _rank(job, self.rules, datetime.now(UTC))
+            before = [rank for rank in _first(connection, pool, self.rules, room) if rank < own]
+            if len(before) >= room:
+                return False
+            write_as_holder(connection, job_id, fence, has_slot=True)
+            return True
+
+    def give(self, *, actor: str) -> int:
+        """Give what is free in any pool to those who wait, and return to how many."""
+        with self.database.reading() as connection:
+            wanted = connection.execute(select(jobs.c.pool).where(*WAITS).distinct()).scalars().all()
+        given = 0
+        for pool in wanted:
+            with self.database.writing() as connection:
+                given += give_free(connection, pool, self.rules, actor=actor)
+        return given
+
+    def ls(self) -> list[PoolUse]:
+        """Every pool that a job has ever wanted a slot of."""
+        waiting = select(jobs.c.pool, func.count()).where(*WAITS).group_by(jobs.c.pool)
+        with self.database.reading() as connection:
+            rows = connection.execute(select(pools).order_by(pools.c.name)).mappings().all()
+            lines: dict[str, int] = {name: number for name, number in connection.execute(waiting)}
+            found = [Pool.model_validate(dict(row)) for row in rows]
+            return [PoolUse(pool, held(connection, pool.name), lines.get(pool.name, 0)) for pool in found]
+
+    def line(self, pool: str) -> list[str]:
+        """The jobs that wait for a pool's slots, the next one first."""
+        with self.database.reading() as connection:
+            return [job_id for *_, job_id in _first(connection, pool, self.rules, LINE)]
+
+    def held_at(self, account: str) -> int:
+        """How many jobs hold a slot at an account, in whichever of its pools."""
+        query = select(func.count()).select_from(jobs).where(jobs.c.account == account, jobs.c.has_slot)
+        with self.database.reading() as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def starts(self, pool: str, step: str) -> list[datetime]:
+        """When jobs did a step with a slot of a pool, in the last 24 hours, oldest first."""
+        query = (
+            select(memos.c.acted_at)
+            .join(jobs, jobs.c.id == memos.c.job_id)
+            .where(jobs.c.pool == pool, memos.c.step == step, memos.c.done)
+            .where(memos.c.acted_at > datetime.now(UTC) - timedelta(hours=24))
+            .order_by(memos.c.acted_at)
+        )
+        with self.database.reading() as connection:
+            return list(connection.execute(query).scalars())
+
+
+def give_free(connection: Connection, pool: str, rules: SlotRules, *, actor: str) -> int:
+    """Give a pool's free slots to those who wait for them first, and return how many."""
+    given = 0
+    room = _room(connection, _locked(connection, pool), rules)
+    for *_, job_id in _first(connection, pool, rules, room):
+        with suppress(StaleTransition):  # it was cancelled in this very moment
+            move(connection, job_id, Event.WOKEN, actor=actor, detail={"slot": pool}, has_slot=True)
+            given += 1
+    return given
+
+
+def lower(connection: Connection, pool: str, rules: SlotRules, refused: Refused) -> None:
+    """Believe that a pool holds no more than it holds now: one more was refused."""
+    _locked(connection, pool)
+    seconds = rules.probe_seconds if refused.pause_seconds is None else refused.pause_seconds
+    pause = timedelta(seconds=seconds)
+    values = {"believed": held(connection, pool), "probe_at": datetime.now(UTC) + pause}
+    connection.execute(update(pools).where(pools.c.name == pool).values(values))
+
+
+def held(connection: Connection, pool: str) -> int:
+    """How many slots of a pool are held."""
+    query = select(func.count()).select_from(jobs).where(jobs.c.pool == pool, jobs.c.has_slot)
+    return int(connection.execute(query).scalar_one())
+
+
+UNCHANGED: Any = object()
+
+
+def _locked(connection: Connection, name: str, size: int | None = UNCHANGED) -> Pool:
+    """The pool's row, which nobody else writes before this transaction ends."""
+    query = select(pools).where(pools.c.name == name).with_for_update()
+    row = connection.execute(query).mappings().first()
+    if row is None:
+        with suppress(IntegrityError), connection.begin_nested():  # another one began it in this very moment
+            connection.execute(insert(pools).values(name=name, size=None if size is UNCHANGED else size))
+    elif size is not UNCHANGED and row["size"] != size:
+        connection.execute(update(pools).where(pools.c.name == name).values(size=size))
+    return Pool.model_validate(dict(connection.execute(query).mappings().one()))
+
+
+def _room(connection: Connection, pool: Pool, rules: SlotRules) -> int:
+    """How many more jobs fit; one more than is believed, when it is time to try."""
+    taken, now = held(connection, pool.name), datetime.now(UTC)
+    sizes = [size for size in (pool.size, pool.believed) if size is not None]
+    room = min(sizes, default=taken + UNKNOWN_SIZE) - taken
+    full = pool.size is not None and taken >= pool.size
+    if room > 0 or full or pool.probe_at is None or pool.probe_at > now:
+        return room
+    values = {"believed": taken + 1, "probe_at": now + timedelta(seconds=rules.probe_seconds)}
+    connection.execute(update(pools).where(pools.c.name == pool.name).values(values))
+    return 1
+
+
+def _first(connection: Connection, pool: str, rules: SlotRules, number: int) -> list[Rank]:
+    """The ranks of the first few that wait for a pool's slots.
+
+    Among those of one priority the first submitted is always first, so nothing else is read, however many wait.
+    """
+    now = datetime.now(UTC)
+    here = select(jobs).where(jobs.c.pool == pool, *WAITS)
+    levels = connection.execute(select(jobs.c.priority).where(jobs.c.pool == pool, *WAITS).distinct()).scalars().all()
+    ranks = []
+    for level in levels if number > 0 else ():
+        rows = here.where(jobs.c.priority == level).order_by(jobs.c.submitted_at, jobs.c.id).limit(number)
+        ranks += [_rank(row, rules, now) for row in connection.execute(rows).all()]
+    return sorted(ranks)[: max(0, number)]
+
+
+def _rank(job: Any, rules: SlotRules, now: datetime) -> Rank:
+    aged = int((now - job.submitted_at).total_seconds() / rules.ageing_seconds)
+    return -(job.priority + aged), job.submitted_at, job.id

@@ -1,0 +1,1 @@
+"""Commands that need more than the queue: one module a command, found by listing this folder."""

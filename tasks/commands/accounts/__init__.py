@@ -1,0 +1,1 @@
+"""What `tuneyard providers` shows: accounts of the settings, listings of the catalogue, jobs at the providers."""

@@ -1,0 +1,1 @@
+"""What `tuneyard quote` counts and compares: the fine-tunes of a recipe, at every place that could do them."""

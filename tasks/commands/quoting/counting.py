@@ -1,0 +1,80 @@
+"""Tokens of a data set as each place would count them; what a place would refuse is found on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from queue_app.errors import Permanent
+from tasks.data.checking.checker import Plan
+from tasks.data.checking.checkup import Order, check
+from tasks.data.checking.target import TARGETS
+from tasks.data.counting import counting_of_folder
+from tasks.hosting.training_file import AskedFile, counting_for, target_of, write_training_file
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from api_worker.provider import Method
+    from tasks.data.counting import Counting
+
+LOCAL = "local"  # the rules of training here
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A data set, once through."""
+
+    examples: int = 0
+    tokens: int = 0
+    exact: bool = False
+    digest: str = ""  # of the file that would be sent
+    dropped: Mapping[str, int] = field(default_factory=dict)  # what its format cannot hold, by field
+    refused: str = ""  # why it would not be taken
+
+
+@dataclass
+class TokenCounts:
+    """Counts each data set once for each kind of file and vocabulary."""
+
+    found: dict[tuple[str, ...], Counted] = field(default_factory=dict)
+
+    def at_provider(self, path: Path, api: str, method: Method, model: str, *, is_holdout: bool = False) -> Counted:
+        """As the file that a provider would be sent, by its model's vocabulary."""
+        target, counting = target_of(api, method), counting_for(model)
+        key = (str(path), target.name, counting.name, str(counting.exact), str(is_holdout))
+        if key not in self.found:
+            self.found[key] = _as_sent(AskedFile(path, target, model, is_holdout))
+        return self.found[key]
+
+    def here(self, path: Path, model: str, folder: Path | None) -> Counted:
+        """As it is trained on here, by the vocabulary of the model's folder where there is one."""
+        key = (str(path), LOCAL, model)
+        if key not in self.found:
+            counting = counting_for(model) if folder is None else counting_of_folder(folder)
+            self.found[key] = _as_read(path, counting)
+        return self.found[key]
+
+
+def _as_sent(asked: AskedFile) -> Counted:
+    with tempfile.TemporaryDirectory(prefix="tuneyard-quote-") as folder:
+        try:
+            made = write_training_file(asked, Path(folder) / "file", lambda _: None)
+        except Permanent as error:
+            lines = str(error).splitlines()
+            return Counted(refused=lines[min(1, len(lines) - 1)])
+        return Counted(made.examples, made.tokens, made.exact, made.digest, made.dropped)
+
+
+def _as_read(path: Path, counting: Counting) -> Counted:
+    plan = Plan(str(path), TARGETS[LOCAL], as_file=False, fix=False, skip_bad=False, strict=False)
+    with tempfile.TemporaryDirectory(prefix="tuneyard-quote-") as folder:
+        try:
+            made = check(Order(path, plan, Path(folder), counting=counting))
+        except Permanent as error:
+            return Counted(refused=str(error))
+    if made.blocked:
+        return Counted(refused=str(next(finding for finding in made.first if finding.severity == "blocking")))
+    return Counted(made.figures["examples"], made.figures["tokens"]["total"], counting.exact)

@@ -1,0 +1,59 @@
+"""What is told of a remote job: its progress, its failure, and the report of one that has succeeded."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from api_worker.provider import RemoteState
+from queue_app.errors import Permanent, SlotRefused, TuneyardError
+from queue_app.lifecycle import Cause
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from api_worker.provider import Order, RemoteJob, RemoteResult
+    from queue_app.at_account import AtAccount
+
+UPLOADS = ("upload", "upload-holdout")
+REPORT = "training_report.json"
+
+
+def progress_of(remote: RemoteJob) -> dict[str, Any]:
+    """What `attempt.report` is told of a look."""
+    word = remote.word if remote.state == RemoteState.UNKNOWN else remote.state.value
+    told = {"remote": word, "step": remote.step, "steps": remote.steps, "loss": remote.train_loss}
+    return {name: value for name, value in told.items() if value is not None}
+
+
+def why_not(place: AtAccount, remote: RemoteJob) -> TuneyardError:
+    """The error of a remote job that ended without success; one that failed is not billed."""
+    where = f"{place.name}: job {remote.id}"
+    if remote.wants_slot:
+        error = SlotRefused(f"{where} found no slot free: {remote.failure}")
+        error.forget = ("start",)
+        return error
+    if remote.state == RemoteState.CANCELLED:
+        text = f"{where} was cancelled at the provider, by somebody else; a retry starts another one"
+        return Permanent(text, cause=Cause.PROVIDER, forget=("start",))
+    place.release()
+    cause = remote.cause or Cause.PROVIDER
+    forget = ("start", *UPLOADS) if cause == Cause.DATA else ("start",)
+    if cause == Cause.DATA:
+        place.forget_sent_by(UPLOADS)
+    return Permanent(f"{where} failed: {remote.failure or 'no reason was given'}", cause=cause, forget=forget)
+
+
+def write_report(workdir: Path, order: Order, remote_id: str, made: RemoteResult) -> Path:
+    """The folder of a report: every figure the provider told, and its files as it gave them."""
+    folder = workdir / "hosted-model"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    told = {"model": made.model, "trained_tokens": made.trained_tokens, "usd": made.usd, "warnings": made.warnings}
+    report = {**told, "remote_job": remote_id, "order": asdict(order), "series": made.series}
+    (folder / REPORT).write_text(json.dumps(report, indent=2, ensure_ascii=False), encoding="utf-8")
+    for number, content in enumerate(made.files.values(), 1):
+        (folder / f"result-{number}").write_bytes(content)
+    return folder

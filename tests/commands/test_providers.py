@@ -1,0 +1,214 @@
+"""`tuneyard providers …`, with real clients at the sandbox."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from api_worker.sandbox.rules import Rules
+from queue_app.cli.application import run
+from queue_app.lifecycle import Event, Reason, State
+from queue_app.store import NewJob, Store
+from tests.sandbox.server import ENDLESS, SECRET, examples_file, serve
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from openai import OpenAI
+
+    from tests.sandbox.server import Served
+
+WITHOUT_END = Rules(pace=ENDLESS)
+
+
+def started(client: OpenAI, folder: Path, key: str | None) -> str:
+    """A remote job under a key, or under none, that somebody has started."""
+    with examples_file(folder / "examples.jsonl").open("rb") as content:
+        file = client.files.create(file=content, purpose="fine-tune").id
+    metadata: Any = {"metadata": {"tuneyard": key}} if key else {}
+    return client.fine_tuning.jobs.create(model="sandbox-base", training_file=file, **metadata).id
+
+
+def submitted(store: Store, provider: str = "acme") -> str:
+    new = NewJob(kind="finetune.hosted", queue="api", spec={"provider": provider})
+    store.submit([new], actor="user:me")
+    return new.id
+
+
+def told(capsys: pytest.CaptureFixture[str], *words: str) -> Any:
+    assert run(["providers", *words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_accounts_and_providers_are_listed_with_days_slots_and_no_key(
+    yard: Store, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__openai__api_key=SECRET, providers__openai__max_jobs="5", providers__odd__api_key=SECRET)
+    yard.accounts.pause("openai", "openai: out of money", datetime.now(UTC) + timedelta(hours=1), Reason.BUDGET)
+    rows = {row["name"]: row for row in told(capsys, "ls")}
+    assert (rows["openai"]["key"], rows["openai"]["slots"], rows["openai"]["stands"]) == (
+        "yes",
+        "0/5 a model",
+        "paused",
+    )
+    assert "out of money" in rows["openai"]["why"]
+    assert (rows["together"]["key"], rows["together"]["slots"]) == ("no", "0/unknown")
+    assert rows["mistral"]["new_jobs"] == "closed 2026-07-13"
+    assert rows["odd"]["stands"] == "wrong"
+    assert 'no provider goes by the name "odd"' in rows["odd"]["why"]
+    assert run(["providers", "ls"]) == 0
+    shown = capsys.readouterr().out
+    assert SECRET not in shown
+    assert max(len(line) for line in shown.splitlines() if not line.startswith("odd:")) <= 100
+
+
+@pytest.mark.parametrize("name", ["openai", "azure", "together", "fireworks", "nebius", "mistral"])
+def test_every_figure_has_its_source_and_what_is_unknown_says_so(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = told(capsys, "show", name)
+    assert all(row["source"] and row["grade"] in "PSM" and row["seen"] for row in rows["figures"] + rows["closings"])
+    assert run(["providers", "show", name]) == 0
+    shown = capsys.readouterr().out
+    assert all(model["name"] in shown for model in rows["models"])
+    assert shown.count("unknown") >= len(rows["unknown"])
+    assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_the_setting_of_an_unknown_limit_is_named(
+    settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert told(capsys, "show", "together")["unknown"]["jobs_at_once"] == "TUNEYARD_PROVIDERS__TOGETHER__MAX_JOBS"
+    settle(providers__together__max_jobs="4")
+    assert "jobs_at_once" not in told(capsys, "show", "together")["unknown"]
+    assert run(["providers", "show", "together"]) == 0
+    assert "your TUNEYARD_PROVIDERS__TOGETHER__MAX_JOBS" in capsys.readouterr().out
+
+
+def test_a_provider_that_is_not_there_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["providers", "show", "togehter"]) == 4
+    assert 'did you mean "together"?' in capsys.readouterr().err
+    assert run(["providers", "orphans", "together"]) == 3
+    assert "set TUNEYARD_PROVIDERS__TOGETHER__API_KEY" in capsys.readouterr().err
+
+
+def test_slots_tell_foreign_jobs_from_ours(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ours = submitted(yard)
+    job = yard.claim(worker="w", lease_seconds=60, job_id=ours)
+    assert job is not None
+    assert yard.slots.take(ours, "acme/sandbox-base", fence=1, size=3)
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
+        at(sandbox)
+        started(client, tmp_path, f"ty-{ours}")
+        started(client, tmp_path, None)
+        started(client, tmp_path, "ty-aaaaaaaaaa")
+        [row] = told(capsys, "slots", "acme")
+    assert (row["pool"], row["size"], row["used"], row["free"]) == ("acme/sandbox-base", 3, 1, 2)
+    assert (row["waiting"], row["believed"], row["foreign"]) == (0, None, 2)
+
+
+def test_an_account_that_does_not_answer_still_shows_its_slots(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        at(sandbox)
+    assert yard.slots.ls() == []
+    [row] = told(capsys, "slots", "acme")
+    assert (row["used"], row["foreign"], "no answer from" in row["note"]) == (0, None, True)
+    assert run(["providers", "orphans"]) == 1
+    said = capsys.readouterr()
+    assert "no answer from" in said.err
+    assert "no orphans at the 0 accounts that answered" in said.err
+
+
+def test_an_orphan_is_adopted_by_its_job_and_collected_by_a_retry(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = submitted(yard)
+    assert yard.claim(worker="w", lease_seconds=60, job_id=job_id) is not None
+    yard.record(job_id, Event.FAILED, actor="w", fence=1, failure="the worker burned")
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
+        at(sandbox)
+        remote = started(client, tmp_path, f"ty-{job_id}")
+        assert run(["providers", "orphans", "acme"]) == 0
+        said = capsys.readouterr()
+        assert f"job {job_id} (failed) knows of none" in " ".join(said.out.split())
+        assert f"tuneyard providers adopt acme {remote}" in said.err
+        assert run(["providers", "adopt", "acme", remote]) == 0
+        assert f"tuneyard jobs retry {job_id}" in capsys.readouterr().err
+        memo = yard.memos.get(job_id, "start")
+        assert memo is not None
+        assert (memo.done, memo.value) == (True, remote)
+        assert told(capsys, "orphans", "acme") == []
+        second = started(client, tmp_path, f"ty-{job_id}")
+        assert run(["providers", "adopt", "acme", second]) == 3
+        assert f"job {job_id} has a remote job already: {remote}" in capsys.readouterr().err
+        [orphan] = told(capsys, "orphans", "acme")
+        assert (orphan["remote_job"], remote in orphan["why"]) == (second, True)
+
+
+def test_what_nobody_here_knows_can_be_cancelled_and_what_is_not_ours_cannot(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert yard.read.ls() == []
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
+        at(sandbox)
+        lost, foreign = started(client, tmp_path, "ty-aaaaaaaaaa"), started(client, tmp_path, None)
+        [orphan] = told(capsys, "orphans", "acme")
+        assert (orphan["remote_job"], orphan["key"]) == (lost, "ty-aaaaaaaaaa")
+        assert run(["providers", "adopt", "acme", lost]) == 4
+        assert run(["providers", "cancel", "acme", foreign]) == 3
+        assert "carries no key of ours" in capsys.readouterr().err
+        assert run(["providers", "cancel", "acme", lost]) == 0
+        assert capsys.readouterr().out == f"{lost}  cancelled\n"
+        assert [client.fine_tuning.jobs.retrieve(job).status for job in (lost, foreign)] == ["cancelled", "running"]
+
+
+def test_what_a_job_looks_after_is_cancelled_with_the_job(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    job_id = submitted(yard)
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
+        at(sandbox)
+        remote = started(client, tmp_path, f"ty-{job_id}")
+        assert yard.memos.adopt(job_id, "start", f"ty-{job_id}", remote)
+        assert told(capsys, "orphans", "acme") == []
+        assert run(["providers", "cancel", "acme", remote]) == 3
+        assert f"tuneyard jobs cancel {job_id}" in capsys.readouterr().err
+
+
+def test_an_account_is_resumed_with_the_jobs_that_wait_for_it(
+    yard: Store, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__together__api_key=SECRET)
+    job_id, later = submitted(yard, "together"), datetime.now(UTC) + timedelta(hours=1)
+    assert yard.claim(worker="w", lease_seconds=60, job_id=job_id) is not None
+    changes: dict[str, Any] = {"reason": Reason.BUDGET, "due_at": later, "account": "together"}
+    yard.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
+    yard.accounts.pause("together", "out of money", later, Reason.BUDGET)
+    assert told(capsys, "resume", "together") == {"account": "together", "jobs": 1}
+    assert yard.accounts.get("together").paused_until is None
+    again = yard.claim(worker="w", lease_seconds=60, queue="api")
+    assert again is not None
+    assert (again.id, again.state) == (job_id, State.RUNNING)
+
+
+def test_what_the_api_tells_stands_beside_the_catalogue(
+    tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        settle(
+            providers__openai__base_url=sandbox.url,
+            providers__openai__api_key=SECRET,
+        )
+        [found] = told(capsys, "refresh", "openai")
+        assert run(["providers", "refresh", "openai"]) == 0
+        shown = capsys.readouterr().out
+    assert {row["what"] for row in found["differences"]} >= {"is offered"}
+    assert "sandbox-base" in found["more"]
+    assert "gpt-4.1-2025-04-14" in shown
+    assert max(map(len, shown.splitlines())) <= 100
