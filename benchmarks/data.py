@@ -1,10 +1,16 @@
 """What the work on a data set costs, beside the obvious script: MB/s, examples/s and peak memory of every step.
 
-python benchmarks/data.py [--rows FILE] [--examples 99990]
+python benchmarks/data.py [--rows FILE] [--examples 99990] [--text-dedup PYTHON] [--large]
 
 The set is made by `dataset.mix` from real text (Python's language reference, or --rows), with planted personal data and
 copies. Ours are the commands as a user types them, start of the interpreter, hashing and publishing included; the other
-side is one process per step too. Its near duplicates need `pip install datasketch`; without it that row is left out.
+side is one process per step too. What a side needs beyond this project is left out, and said, where it is not there:
+`pip install datasketch` for the obvious audit; `--text-dedup` names the interpreter of another environment, made by
+`python -m venv V; V/bin/pip install --no-deps text-dedup; V/bin/pip install "datasets<4" click-option-group scipy ftfy
+regex rich xxhash` (with its dependencies text-dedup brings Spark and TensorFlow, which its MinHash does not use).
+
+--large runs each step on 200 MiB and on 2 GiB instead, for what grows with the input; it takes 10 GiB of disk and some
+half an hour.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ import importlib.util
 import json
 import os
 import random
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -98,9 +106,14 @@ class Cost:
     peak_mib: float
     output: str
 
+    @property
+    def shown(self) -> str:
+        return f"{self.seconds:.1f} s, {self.cpu_seconds:.1f} CPU s, {self.peak_mib:.0f} MiB"
+
 
 def run(command: list[str], cores: int, home: Path) -> Cost:
     """Run a command on so many cores and wait for it."""
+    home.mkdir(exist_ok=True)
     taken = sorted(os.sched_getaffinity(0))[:cores]
     began = time.perf_counter()
     with tempfile.TemporaryFile("w+") as out:
@@ -109,7 +122,7 @@ def run(command: list[str], cores: int, home: Path) -> Cost:
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=home,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "TUNEYARD_HOME": str(home)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), "TUNEYARD_HOME": str(home), "COLUMNS": "200"},
         )
         _, status, used = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -153,74 +166,156 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--rows", type=lambda text: Path(text).resolve(), help="JSON Lines with question and answer")
     asked.add_argument("--examples", type=int, default=99_990)
+    asked.add_argument("--text-dedup", help="a Python that has text-dedup")
+    asked.add_argument("--large", action="store_true", help="200 MiB and 2 GiB, and nothing beside them")
     given = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        compare(Path(folder), given)
+        home = Path(folder)
+        made = make_set(home, given)
+        if given.large:
+            compare_sizes(made)
+        else:
+            compare(made)
+            compare_near(made, given.text_dedup)
 
 
-def compare(home: Path, given: argparse.Namespace) -> None:
-    """Make the set, run every step on one and on two cores, then the obvious script, and print the table."""
+@dataclass(frozen=True)
+class Made:
+    """The set that is worked on."""
+
+    home: Path
+    file: Path
+    examples: int
+
+    @property
+    def size_mb(self) -> float:
+        return self.file.stat().st_size / 1e6
+
+    def steps(self) -> dict[str, list[str]]:
+        """Our commands, by the names of the obvious scripts."""
+        source = str(self.file)
+        return {
+            "convert": ["convert", source, "--to", "openai"],
+            "check": ["check", source, "--target", "openai", "--fix"],
+            "audit": ["audit", source],
+            "sample": ["sample", source, f"size={min(5000, self.examples // 2)}", "by=target_agent"],
+        }
+
+
+def tuneyard(*words: str) -> list[str]:
+    return [sys.executable, "-c", CALL, "data", *words]
+
+
+def make_set(home: Path, given: argparse.Namespace) -> Made:
+    """Plant, mix for fifteen agents, and say what came of it."""
     rows = base_rows(given.rows, given.examples // AGENTS)
     planted = plant(rows)
     base = home / "base.jsonl"
     base.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    tuneyard = [sys.executable, "-c", CALL, "data"]
     matrix = ROOT / "recipes" / "matrices" / "fifteen_agents.csv"
-    words = ["mix", str(base), "--compatibility", str(matrix), "assign=true", "--json"]
-    mixed = run([*tuneyard, *words], 2, home)
-    made = json.loads(mixed.output[mixed.output.index("{") :])["result"]
-    source = home / "mixed.jsonl"
-    source.write_bytes((home / "artifacts" / made["dataset"][7:] / "content" / "examples.jsonl").read_bytes())
-    size = source.stat().st_size / 1e6
-    print(f"{made['examples']:,} examples, {size:.1f} MB, {planted} base rows with planted personal data\n")
-    steps = {
-        "convert": ["convert", str(source), "--to", "openai"],
-        "check": ["check", str(source), "--target", "openai", "--fix"],
-        "audit": ["audit", str(source)],
-        "sample": ["sample", str(source), f"size={min(5000, given.examples // 2)}", "by=target_agent"],
-    }
-    costs = {
-        (step, cores): run([*tuneyard, *words, "--no-reuse", "-q"], cores, home)
-        for step, words in steps.items()
-        for cores in (1, 2)
-    }
+    mixed = run(tuneyard("mix", str(base), "--compatibility", str(matrix), "assign=true", "--json"), 2, home)
+    told = json.loads(mixed.output[mixed.output.index("{") :])["result"]
+    made = Made(home, home / "mixed.jsonl", told["examples"])
+    shutil.copyfile(home / "artifacts" / told["dataset"][7:] / "content" / "examples.jsonl", made.file)
+    few = home / "few.jsonl"
+    few.write_text("".join(json.dumps(row) + "\n" for row in rows[:10]), encoding="utf-8")
+    start = run(tuneyard("convert", str(few), "--to", "openai", "-q"), 2, home)
+    print(f"{made.examples:,} examples, {made.size_mb:.1f} MB, {planted} base rows with planted personal data")
+    print(f"mix: {mixed.seconds:.1f} s, {made.size_mb / mixed.seconds:.0f} MB/s, peak {mixed.peak_mib:.0f} MiB")
+    print(f"a command on ten rows, of which all are start-up: {start.seconds:.1f} s, {start.cpu_seconds:.1f} CPU s\n")
+    return made
+
+
+def compare(made: Made) -> None:
+    """Run every step on one and on two cores, then the obvious script, and print the table."""
     print("| step | cores | seconds | CPU seconds | MB/s | examples/s | peak MiB | obvious script | ratio |")
     print("|---|---|---|---|---|---|---|---|---|")
-    total = {"ours": 0.0, "theirs": 0.0}
-    for step in steps:
-        theirs = obvious(step, source, home)
+    ours = theirs = 0.0
+    cost = Cost(0, 0, 0, "")
+    for step, words in made.steps().items():
+        other = obvious(step, made)
         for cores in (1, 2):
-            cost = costs[step, cores]
-            beside = (
-                f"{theirs.seconds:.1f} s, {theirs.peak_mib:.0f} MiB | {theirs.seconds / cost.seconds:.1f}"
-                if theirs
-                else "– | –"
-            )
-            figures = f"{cost.seconds:.1f} | {cost.cpu_seconds:.1f} | {size / cost.seconds:.0f}"
+            cost = run(tuneyard(*words, "--no-reuse", "-q"), cores, made.home)
+            beside = f"{other.shown} | {other.seconds / cost.seconds:.1f}" if other else "– | –"
             print(
-                f"| {step} | {cores} | {figures} | {made['examples'] / cost.seconds:,.0f} "
-                f"| {cost.peak_mib:.0f} | {beside} |"
+                f"| {step} | {cores} | {cost.seconds:.1f} | {cost.cpu_seconds:.1f} | {made.size_mb / cost.seconds:.0f} "
+                f"| {made.examples / cost.seconds:,.0f} | {cost.peak_mib:.0f} | {beside} |"
             )
-        if theirs:
-            total["ours"] += costs[step, 2].seconds
-            total["theirs"] += theirs.seconds
-    hugging_face = obvious("convert, datasets.map", source, home)
-    if hugging_face:
-        ratio = hugging_face.seconds / costs["convert", 2].seconds
-        figures = f"{hugging_face.seconds:.1f} s, {hugging_face.peak_mib:.0f} MiB"
-        print(f"\nconvert by datasets.map: {figures}, ratio {ratio:.1f}")
-    print(f"\nmix: {mixed.seconds:.1f} s, {size / mixed.seconds:.0f} MB/s, peak {mixed.peak_mib:.0f} MiB")
-    print(f"all steps on two cores {total['ours']:.1f} s, the obvious script {total['theirs']:.1f} s: ", end="")
-    print(f"{total['theirs'] / total['ours']:.1f} times")
+        if other:
+            ours, theirs = ours + cost.seconds, theirs + other.seconds
+    print(f"\nall steps on two cores {ours:.1f} s, the obvious script {theirs:.1f} s: {theirs / ours:.1f} times")
+    if hugging_face := obvious("convert, datasets.map", made):
+        ours = run(tuneyard(*made.steps()["convert"], "--no-reuse", "-q"), 2, made.home).seconds
+        print(
+            f"convert by datasets.map: {hugging_face.shown}; ours {ours:.1f} s, ratio {hugging_face.seconds / ours:.1f}"
+        )
 
 
-def obvious(step: str, source: Path, home: Path) -> Cost | None:
+def compare_near(made: Made, python: str | None) -> None:
+    """Removing near duplicates, by us and by text-dedup, on two cores and of the same texts."""
+    if python is None:
+        print("(text-dedup is left out: --text-dedup names a Python that has it, see --help)")
+        return
+    words = ["dedupe", str(made.file), "keep_reuse=false", "--no-reuse", "--json"]
+    cost = run(tuneyard(*words), 2, made.home)
+    kept = json.loads(cost.output[cost.output.index("{") :])["result"]["examples"]
+    texts, out = made.home / "texts.jsonl", made.home / "text-dedup"
+    with made.file.open(encoding="utf-8") as lines, texts.open("w", encoding="utf-8") as target:
+        for line in lines:
+            text = " ".join(message["content"] for message in json.loads(line)["messages"])
+            target.write(json.dumps({"text": text}) + "\n")
+    options = "--path json --split train --column text --num_perm 128 --threshold 0.85 --ngram 5 --min_length 1"
+    files = ["--data_files", str(texts), "--output", str(out), "--cache_dir", str(made.home / "cache")]
+    theirs = run([python, "-m", "text_dedup.minhash", *options.split(), "--num_proc", "2", *files], 2, made.home)
+    left = re.findall(r"After\s*: (\d+)", theirs.output)
+    if not left:
+        sys.exit(f"\ntext-dedup says nothing of what stays:\n{theirs.output[-2000:]}")
+    print(f"near duplicates removed: ours {cost.shown}, {kept:,} examples stay; ", end="")
+    print(f"text-dedup {theirs.shown}, {int(left[-1]):,} stay: ratio {theirs.seconds / cost.seconds:.1f}")
+
+
+def compare_sizes(made: Made) -> None:
+    """Every step on 200 MiB and on 2 GiB: peak memory shall not grow, but where it is kept for each example."""
+    print("| step | MiB | examples | seconds | CPU seconds | MB/s | peak MiB |\n|---|---|---|---|---|---|---|")
+    streaming = ["duplicates=false", "contradictions=false"]
+    for mib in (200, 2048):
+        large = enlarge(made, mib)
+        steps = large.steps()
+        steps |= {"audit, its streaming parts": [*steps["audit"], *streaming], "audit": steps.pop("audit")}
+        for step, words in steps.items():
+            home = made.home / "large"
+            cost = run(tuneyard(*words, "--no-reuse", "-q"), 2, home)
+            print(
+                f"| {step} | {mib} | {large.examples:,} | {cost.seconds:.0f} | {cost.cpu_seconds:.0f} "
+                f"| {large.size_mb / cost.seconds:.0f} | {cost.peak_mib:.0f} |",
+                flush=True,
+            )
+            shutil.rmtree(home)
+        large.file.unlink()
+
+
+def enlarge(made: Made, mib: int) -> Made:
+    """The set again and again, each time with another number before the first text, until it is so large."""
+    file, examples, size, turn = made.home / "large.jsonl", 0, 0, 0
+    with file.open("wb") as out:
+        while size < mib << 20:
+            turn += 1
+            with made.file.open("rb") as lines:
+                for line in lines:
+                    size += out.write(line.replace(b'"content":"', b'"content":"%d. ' % turn, 1))
+                    examples += 1
+                    if size >= mib << 20:
+                        break
+    return Made(made.home, file, examples)
+
+
+def obvious(step: str, made: Made) -> Cost | None:
     """The step as a script that anybody would write; None where a library that it needs is not installed."""
     if step == "audit" and importlib.util.find_spec("datasketch") is None:
         print("(datasketch is not installed: the obvious audit is left out)")
         return None
-    setting = f"import json, sys\nsource, target = {str(source)!r}, {str(home / 'obvious.jsonl')!r}\n"
-    return run([sys.executable, "-c", setting + OBVIOUS[step]], 2, home)
+    setting = f"import json, sys\nsource, target = {str(made.file)!r}, {str(made.home / 'obvious.jsonl')!r}\n"
+    return run([sys.executable, "-c", setting + OBVIOUS[step]], 2, made.home)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,8 +14,10 @@ from queue_app.job_type import ArtifactRef, Attempt, Result, job
 from queue_app.lifecycle import Cause
 from tasks.data.auditing.assembling import assemble, figures
 from tasks.data.auditing.planning import INPUTS, OPTIONS, AuditPlan, plan_parts
-from tasks.data.auditing.processes import run_side_by_side
+from tasks.data.auditing.processes import SILENT_SECONDS, run_side_by_side
 from tasks.data.gates import Check, Thresholds, unmeasured
+from tasks.data.personal import REGIONS
+from tasks.data.profiling.spoken import LIMITS
 from tasks.data.reporting import write_report
 
 MEASURED_BY = {
@@ -31,7 +33,7 @@ class AuditDataset(Thresholds):
     source: ArtifactRef = Field(description="a dataset artifact, a folder with examples.jsonl, or a .jsonl file")
     holdout: ArtifactRef | None = Field(None, description="held-out examples that must not be in it")
     benchmark: ArtifactRef | None = Field(None, description="a benchmark's file, whose questions must not be in it")
-    format: str | None = Field(None, description="format of the source's rows; default: found out from the first row")
+    from_format: str | None = Field(None, description="the format of the source; default: told from its first row")
     tokenizers: tuple[str, ...] = Field(
         ("o200k_base",), description="vocabularies to count tokens by: o200k_base, cl100k_base, or a model's name"
     )
@@ -43,9 +45,16 @@ class AuditDataset(Thresholds):
     personal_types: tuple[str, ...] = Field(
         (), description="types to look for; default: all that need no extra package"
     )
+    least: Literal["low", "medium", "high"] = Field(
+        "medium", description="how sure a finding must be to count; what is less sure is told apart"
+    )
+    regions: tuple[str, ...] = Field(REGIONS, description="countries that phone numbers without a + may be from")
     languages: bool = Field(True, description="detect languages, on a sample")
     balance: bool = Field(True, description="count names, genders and nationalities")
     processes: int = Field(2, ge=1, le=16, description="parts that run at once; small datasets need one")
+    silent_seconds: float = Field(
+        SILENT_SECONDS, gt=0, description="a part whose process is silent for so long is ended, and the job retried"
+    )
 
     @model_validator(mode="after")
     def _judged_is_measured(self) -> AuditDataset:
@@ -65,13 +74,14 @@ class AuditedDataset(Result):
     passed: bool | None = Field(description="whether every threshold holds; none without thresholds")
     examples: int
     bad_rows: int = Field(description="rows that could not be read; they are in no other figure")
-    tokens: dict[str, int] = Field(description="by tokenizer, of the texts alone")
+    tokens: dict[str, int] = Field(description=f"by tokenizer, {LIMITS}; without what a chat template adds")
     duplicates: int | None = Field(description="examples that repeat another word for word, unless meant to")
     near_duplicates: int | None = Field(description="examples that repeat another nearly, unless meant to")
     contradictions: int | None = Field(description="prompts with different answers")
     leaks: int | None = Field(description="examples that are in the holdout or the benchmark as well")
     pii: int | None = Field(description="examples with personal data")
     secrets: int | None = Field(description="examples with keys, tokens or passwords")
+    less_sure: dict[str, int] = Field(description="findings below `least`, by type; they are in no other figure")
     mojibake: int
     control_characters: int
     empty_answers: int
@@ -93,7 +103,7 @@ def audit_dataset(spec: AuditDataset, attempt: Attempt) -> AuditedDataset:
     resolve = attempt.artifacts.resolve
     inputs: dict[str, Any] = {name: resolve(ref) for name in INPUTS if (ref := getattr(spec, name)) is not None}
     plan = plan_parts(AuditPlan(scratch=attempt.workdir, **inputs, **spec.model_dump(include=OPTIONS)))
-    done = run_side_by_side(plan.pieces, plan.processes, look)
+    done = run_side_by_side(plan.pieces, plan.processes, look, silent_seconds=spec.silent_seconds)
     report = assemble(spec.source, done, spec, plan.skipped)
     write_report(folder, report)
     published = attempt.artifacts.publish(folder, kind="report")
@@ -111,7 +121,7 @@ def _refuse(checks: list[Check], report: str) -> None:
     failed = [str(check) for check in checks if not check.passed]
     if failed:
         raise Permanent(
-            f"the audit says no: {'; '.join(failed)}. The report {report} names the lines; repair the dataset, or "
-            "loosen the threshold",
+            f"the audit says no: {'; '.join(failed)}. `tuneyard data show {report[7:19]}` says where the report lies, "
+            f"which names the lines; repair the dataset, or loosen the threshold (the report is {report})",
             cause=Cause.GATE,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,14 @@ from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
 from tasks.data.checking.checker import Plan
 from tasks.data.checking.checkup import Checkup, Order, check
+from tasks.data.checking.closings import standing
 from tasks.data.checking.ledger import FINDINGS
 from tasks.data.checking.mistral import INSTALLED
 from tasks.data.checking.target import TARGETS, find_target
 from tasks.data.checking.target_lines import is_own_file
 from tasks.data.counting import Counting, counting_of_folder, counting_of_name, mistral_counting, openai_counting
 
+_PATH = ("/", "./", "../", "~")  # how a path begins, and no model's name at a provider
 NAMED = 5  # findings in the message of a check that says no
 VOCABULARY = "o200k_base"  # of what OpenAI and Azure still tune; the estimate for everything unknown
 
@@ -95,6 +98,7 @@ def check_dataset(spec: CheckDataset, attempt: Attempt) -> CheckedDataset:
         counting=_counting(spec, model),
         context=spec.max_tokens or _context(model),
         listed=spec.listed,
+        standing=standing(target.name, None if model else spec.base_model, datetime.now(UTC).date()),
     )
     made = check(order, lambda rows: attempt.report(examples=rows))
     kept_report = attempt.artifacts.publish(report, kind="check-report")
@@ -114,12 +118,15 @@ def _shown(ref: str, source: Path) -> str:
 
 def _model_folder(spec: CheckDataset, attempt: Attempt) -> Path | None:
     """The folder of the base model, where it has one: every local one, and what no vocabulary is known by name for."""
-    if spec.base_model is None or (spec.target != "local" and counting_of_name(spec.base_model) is not None):
+    if spec.base_model is None:
+        return None
+    is_path = spec.base_model.startswith(_PATH)
+    if spec.target != "local" and not is_path and counting_of_name(spec.base_model) is not None:
         return None
     try:
         return attempt.artifacts.resolve(spec.base_model)
     except NotFound:
-        if spec.target == "local":
+        if spec.target == "local" or is_path:
             raise
         return None
 
@@ -150,7 +157,9 @@ def _refusal(made: Checkup, report: str, spec: CheckDataset) -> str:
     count = figures["blocking"] + (figures["warnings"] if spec.strict else 0)
     more = f"\n… and {count - NAMED} more" if count > NAMED else ""
     named = "\n".join(str(finding) for finding in grave[:NAMED])
-    hint = "" if spec.fix else "; fix=true repairs those that can safely be repaired"
-    aside = "" if spec.skip_bad else "; skip_bad=true sets bad rows aside"
+    fixable = figures["fixable"] if not spec.fix else 0
+    hint = f"; --fix repairs {'it' if fixable == count == 1 else f'{fixable} of them'} safely" if fixable else ""
+    aside = "; --skip-bad sets bad rows aside" if not spec.skip_bad and any(one.line for one in grave) else ""
     all_of_them = f"all of them are in {FINDINGS} of {report}{hint}{aside}"
-    return f"{count} findings stand in the way of {spec.target}:\n{named}{more}\n{all_of_them}"
+    stand = "1 finding stands" if count == 1 else f"{count:,} findings stand"
+    return f"{stand} in the way of {spec.target}:\n{named}{more}\n{all_of_them}"

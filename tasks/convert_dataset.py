@@ -12,16 +12,18 @@ from pydantic import Field, field_validator, model_validator
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
-from tasks.data.finding import REJECTED
-from tasks.data.formats import Format, find_format
+from tasks.data.finding import REJECTED, passed_over
+from tasks.data.formats import Format, find_format, written
+from tasks.data.profiling.quoting import quoted_counts
 from tasks.data.reading import BadRow, Reading, Row, read_rows
 from tasks.data.record import encode
 from tasks.data.rejecting import Rejects
-from tasks.data.writing import CsvWriter, DatasetWriter, JsonlWriter, ParquetWriter
+from tasks.data.writing import CsvWriter, DatasetWriter, JsonlWriter, ParquetWriter, SavedWriter
 
 if TYPE_CHECKING:
     import msgspec
 
+SHOWN_KEYS = 30  # unknown ones in the result
 LOOK_EXAMPLES = 1000  # between two looks at whether to go on
 DATASET = "chat"  # the format that all other jobs read
 
@@ -38,7 +40,9 @@ class ConvertDataset(Spec):
     )
     from_format: str | None = Field(None, description="the format of the source; default: told from its first row")
     skip_bad: bool = Field(False, description="set bad rows aside with their reasons instead of failing at the first")
-    file_type: Literal["jsonl", "csv", "parquet"] = Field("jsonl", description="of an export; a dataset is jsonl")
+    file_type: Literal["jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "datasets"] = Field(
+        "jsonl", description="of an export: a file, or the folder that `datasets` loads; a dataset is jsonl"
+    )
 
     @field_validator("to", "from_format")
     @classmethod
@@ -67,7 +71,8 @@ class ConvertedDataset(Result):
     examples: int
     bytes: int = Field(description="of the file with the rows")
     dropped: dict[str, int] = Field(description="what the format cannot hold, by field: how many examples or messages")
-    unknown: dict[str, int] = Field(description="keys that the source's format does not know; kept as metadata")
+    unknown: dict[str, int] = Field(description="the commonest keys unknown to the source's format; kept as metadata")
+    passed_over: dict[str, int] = Field({}, description="files of the source that are not read, by their names' ends")
     rejected: dict[str, int] = Field(description="rows set aside, by the rule that they break")
     rejects: str | None = Field(None, description="artifact id of the rows set aside, if there are any")
 
@@ -76,20 +81,20 @@ class ConvertedDataset(Result):
 def convert_dataset(spec: ConvertDataset, attempt: Attempt) -> ConvertedDataset:
     """Bring rows from one format into another: for a provider, or for the other jobs here."""
     source = Path(spec.source) if _is_glob(spec.source) else attempt.artifacts.resolve(spec.source)
-    folder, aside = attempt.workdir / "converted", attempt.workdir / f"{source.name.partition('.')[0]}{REJECTED}"
+    folder, bad_rows = attempt.workdir / "converted", attempt.workdir / f"{source.name.partition('.')[0]}{REJECTED}"
     shutil.rmtree(folder, ignore_errors=True)
     reading, target = Reading(spec.from_format), find_format(spec.to)
     dropped: Counter[str] = Counter()
-    with Rejects(aside if spec.skip_bad else None) as rejects, _writer(spec, target, folder) as writer:
+    with Rejects(bad_rows if spec.skip_bad else None) as rejects, _writer(spec, target, folder) as writer:
         for number, row in enumerate(rejects.good(read_rows(source, reading))):
             if number % LOOK_EXAMPLES == 0:
                 attempt.report(examples=number)
             made = _converted(row, target, dropped, rejects)
             if made is not None:
                 writer.write(made)
-        if not writer.count:
-            refused = sum(rejects.by_rule.values())
-            raise Permanent(f"{source} holds no row that can be used ({refused} are bad)", cause=Cause.DATA)
+    aside = attempt.artifacts.publish(rejects.file, kind="rejects") if rejects.file else None
+    if not writer.count:
+        raise Permanent(_nothing(source, rejects, aside), cause=Cause.DATA)
     size = writer.path.stat().st_size
     return ConvertedDataset(
         dataset=attempt.artifacts.publish(folder, kind="dataset" if spec.to == DATASET else "export"),
@@ -97,10 +102,19 @@ def convert_dataset(spec: ConvertDataset, attempt: Attempt) -> ConvertedDataset:
         examples=writer.count,
         bytes=size,
         dropped=dict(+dropped),
-        unknown=dict(reading.unknown),
+        unknown=quoted_counts(reading.unknown, SHOWN_KEYS),
+        passed_over=passed_over(source),
         rejected=dict(rejects.by_rule),
-        rejects=attempt.artifacts.publish(rejects.file, kind="rejects") if rejects.file else None,
+        rejects=aside,
     )
+
+
+def _nothing(source: Path, rejects: Rejects, aside: str | None) -> str:
+    """Why nothing came of it."""
+    if rejects.first is None:
+        return f"{source} holds no row"
+    count, rules = rejects.by_rule.total(), ", ".join(f"{rule}: {n}" for rule, n in rejects.by_rule.most_common())
+    return f"{source} holds no row that can be used; {count} bad ({rules}), the first {rejects.first}; all: {aside}"
 
 
 def _converted(row: Row, target: Format, dropped: Counter[str], rejects: Rejects) -> msgspec.Struct | None:
@@ -122,8 +136,10 @@ def _writer(spec: ConvertDataset, target: Format, folder: Path) -> JsonlWriter:
         return DatasetWriter(folder)
     file = folder / f"{spec.to}.{spec.file_type}"
     if spec.file_type == "csv":
-        return CsvWriter(file, target.Row)
-    return ParquetWriter(file, target.Row) if spec.file_type == "parquet" else JsonlWriter(file)
+        return CsvWriter(file, written(target))
+    if spec.file_type == "datasets":
+        return SavedWriter(folder, written(target))
+    return ParquetWriter(file, written(target)) if spec.file_type == "parquet" else JsonlWriter(file)
 
 
 def _is_glob(source: str) -> bool:

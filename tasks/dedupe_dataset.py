@@ -10,8 +10,8 @@ from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
 from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateReport, Keep
-from tasks.data.following import follow_rows
 from tasks.data.leakage import LeakFinder, LeakOptions, LeakReport
+from tasks.data.reading import follow_rows
 from tasks.data.removing import REMOVED, removals, take_out
 from tasks.data.statistics import write_statistics
 from tasks.data.writing import DatasetWriter, JsonlWriter
@@ -52,6 +52,7 @@ class DedupedDataset(Result):
     near: int = Field(description="removed: was nearly there")
     leaked: int = Field(description="removed: is in one of `against`")
     leaked_same: int
+    leaked_prompt: int = Field(description="the same question, whatever the answer")
     leaked_near: int
     leaked_overlap: int
     reuse: int = Field(description="kept: the same base example for another agent")
@@ -108,6 +109,7 @@ def _figures(leaked: LeakReport | None, copied: DuplicateReport) -> dict[str, in
         "near": copied.near,
         "leaked": leaked.leaked if leaked else 0,
         "leaked_same": leaked.same if leaked else 0,
+        "leaked_prompt": leaked.prompt if leaked else 0,
         "leaked_near": leaked.near if leaked else 0,
         "leaked_overlap": leaked.overlap if leaked else 0,
         "reuse": copied.reuse,

@@ -14,8 +14,8 @@ from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from tasks.data.auditing.parts import counter
 from tasks.data.differences import count_relabelled, sample_difference, show_difference
 from tasks.data.diffing import Difference, Version, compare
-from tasks.data.following import follow_rows
 from tasks.data.profiling import BATCH, Profile, ProfileOptions, Profiler
+from tasks.data.reading import follow_rows
 
 if TYPE_CHECKING:
     from collections import Counter

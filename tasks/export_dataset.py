@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Self
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from tasks.data.reading import BadRow, Row
 
 LOOK_ROWS = 1000  # between two looks at whether to go on
-SECRETIVE = re.compile(r"://(?:[^@]*:[^@]*@|[^?]*\?)")  # a password, or parameters that may hold one
+# a password, or parameters that may hold one: in a URL, or as drivers of PostgreSQL, ODBC and others write them
+SECRETIVE = re.compile(r"://(?:[^@]*:[^@]*@|[^?]*\?)|(?:^|[\s;])[a-z][a-z _]*\s*=", re.IGNORECASE)
+NAMING = re.compile(r"[A-Za-z_][\w\-]*|.*[/\\].*|.*\.(?:db|sqlite3?)", re.DOTALL)  # a name; or a path, or a URL
 
 
 def _some_snapshot(given: str | None) -> str:
@@ -69,6 +72,11 @@ class ExportDataset(Spec):
                 "database: a URL with a password or parameters would be stored and shown with the job; set "
                 "TUNEYARD_DATABASES__GOLD to it, and give database=gold"
             )
+        if not NAMING.fullmatch(self.database):
+            raise ValueError(
+                "database: this is neither a name from the settings (letters, digits, _ and -), nor the path of a "
+                "SQLite file (./gold.db), nor a URL; it is not shown, for it may hold a password"
+            )
         if (self.table is None) == (self.query is None):
             raise ValueError("give either table or query")
         return self
@@ -101,7 +109,8 @@ def export_dataset(spec: ExportDataset, attempt: Attempt) -> ExportedDataset:
         source = database.table(spec.table) if spec.table else database.query(spec.query or "")
         columns = choose_columns(source.place, source.columns, spec.columns, wanted.parts)
         rows = _follow(to_rows(source.place, database.rows(source, columns, wanted), wanted.parts), attempt)
-        with Rejects(aside if spec.skip_bad else None) as rejects, DatasetWriter(folder) as writer:
+        # closed before the database is: with a limit there are rows left to read
+        with closing(rows), Rejects(aside if spec.skip_bad else None) as rejects, DatasetWriter(folder) as writer:
             for row in islice(rejects.good(rows), spec.limit):
                 writer.write(row.record)
                 ratings.add(_shown(row.record.metadata.get("rating")))
@@ -120,7 +129,7 @@ def export_dataset(spec: ExportDataset, attempt: Attempt) -> ExportedDataset:
     )
 
 
-def _follow(rows: Iterable[Row | BadRow], attempt: Attempt) -> Iterator[Row | BadRow]:
+def _follow(rows: Iterable[Row | BadRow], attempt: Attempt) -> Generator[Row | BadRow]:
     for number, row in enumerate(rows):
         if number % LOOK_ROWS == 0:
             attempt.report(examples=number)

@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from queue_app.errors import Invalid
 from queue_app.job_type import ArtifactRef, Attempt, InputPath, Result, Spec, job
 from tasks.data.compatibility import Compatibility, read_compatibility
-from tasks.data.following import follow_rows
 from tasks.data.mixing import Mixture, Outlets
+from tasks.data.reading import follow_rows
 from tasks.data.statistics import write_statistics
 
 

@@ -6,6 +6,8 @@ import codecs
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import TimeoutError
+from multiprocessing.pool import ThreadPool
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -20,9 +22,12 @@ from tasks.data.tokens import TokenCounter
 from tasks.data.writing import DatasetWriter
 
 if TYPE_CHECKING:
+    from multiprocessing.pool import AsyncResult
+
     from tasks.data.walking import BadFile
 
 LEAST_SHARE = 0.35  # of max_tokens: 700 of 2000
+LOOK_SECONDS = 1.0
 
 
 class PrepareDataset(Spec):
@@ -117,7 +122,11 @@ def prepare_dataset(spec: PrepareDataset, attempt: Attempt) -> PreparedDataset:
 
 @dataclass
 class Progress:
-    """How many files are done, told also while one is being worked on: that is where a request to stop is heard."""
+    """How many files are done, told also while one is being worked on: that is where a request to stop is heard.
+
+    Files are read in a thread, for a library may take most of a minute over one. It is left behind where the job is
+    stopped meanwhile: what it still finds nobody takes.
+    """
 
     attempt: Attempt
     steps: int
@@ -127,10 +136,19 @@ class Progress:
         self.attempt.report(step=self.step, steps=self.steps)
 
     def follow(self, files: Iterable[Document | BadFile]) -> Iterator[Document | BadFile]:
-        for file in files:
-            yield file
-            self.step += 1
-            self.look()
+        source = iter(files)
+        with ThreadPool(1) as reader:
+            while (file := self._waited(reader.apply_async(next, (source, None)))) is not None:
+                yield file
+                self.step += 1
+                self.look()
+
+    def _waited(self, found: AsyncResult[Document | BadFile | None]) -> Document | BadFile | None:
+        while True:
+            try:
+                return found.get(LOOK_SECONDS)
+            except TimeoutError:
+                self.look()
 
 
 def _figures(tally: Tally, source: Source) -> dict[str, Any]:

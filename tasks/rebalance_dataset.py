@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import shutil
+from collections import Counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, field_validator
 
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
-from tasks.data.following import follow_rows
+from tasks.data.profiling.quoting import quoted_counts
+from tasks.data.reading import follow_rows
 from tasks.data.rebalancing import (
     Examples,
     check_targets,
@@ -105,10 +107,15 @@ def _figures(census: Census, kept: dict[str, int], gaps: list[Gap]) -> dict[str,
     return {
         "examples": examples,
         "source_examples": census.total,
-        "dropped": {name: have - kept[name] for name, have in census.sizes.items() if have > kept[name]},
-        "missing": {gap.stratum: gap.missing for gap in gaps},
-        "shares": {name: round(number / examples, 6) for name, number in kept.items() if number},
+        "dropped": _shown({name: have - kept[name] for name, have in census.sizes.items()}),
+        "missing": _shown({gap.stratum: gap.missing for gap in gaps}),
+        "shares": {name: round(number / examples, 6) for name, number in _shown(kept).items()},
     }
+
+
+def _shown(strata: dict[str, int]) -> dict[str, int]:
+    """The strata that have any, under names that may be shown."""
+    return quoted_counts(+Counter(strata), len(strata))
 
 
 def _publish_gaps(attempt: Attempt, strata: Strata, gaps: list[Gap], examples: Examples) -> str:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import shutil
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from pydantic import BaseModel, Field, model_validator
 
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
-from tasks.data.following import follow_rows
+from tasks.data.profiling.quoting import quoted
+from tasks.data.reading import follow_rows
 from tasks.data.sampling import DrawBy, Lots, Shares, choose_positions, fit_quotas, pick, share_out, take_census
 from tasks.data.statistics import write_statistics
 from tasks.data.strata import Bands, FieldName, Strata
 from tasks.data.writing import DatasetWriter
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class SampleDataset(Spec):
@@ -63,7 +67,7 @@ class SampledDataset(Result):
     source_examples: int
     outside: int = Field(description="examples of the source that are not what `where` asks for")
     weightless: int = Field(description="examples of weight 0, left out of a weighted choice")
-    strata: dict[str, SampledStratum]
+    strata: dict[str, SampledStratum] = Field(description="by name, with what is personal in it masked")
 
 
 @job("dataset.sample", queues=("cpu",))
@@ -79,9 +83,7 @@ def sample_dataset(spec: SampleDataset, attempt: Attempt) -> SampledDataset:
     with DatasetWriter(folder) as writer:
         for row in pick(follow_rows(source, attempt.report), choose_positions(census, drawn)):
             writer.write(row.record)
-    strata = {
-        name: SampledStratum(have=have, wanted=quotas[name], drawn=drawn[name]) for name, have in census.sizes.items()
-    }
+    strata = _shown({name: (have, quotas[name], drawn[name]) for name, have in census.sizes.items()})
     figures = {
         "examples": writer.count,
         "missing": spec.size - writer.count,
@@ -93,3 +95,12 @@ def sample_dataset(spec: SampleDataset, attempt: Attempt) -> SampledDataset:
     chosen = spec.model_dump(mode="json", exclude={"source"})
     write_statistics(folder, figures | {"strata": shown, "sample": chosen}, [])
     return SampledDataset(dataset=attempt.artifacts.publish(folder, kind="dataset"), strata=strata, **figures)
+
+
+def _shown(strata: Mapping[str, tuple[int, int, int]]) -> dict[str, SampledStratum]:
+    """The strata under names that may be shown; those that look alike then are counted together."""
+    counted: dict[str, tuple[int, int, int]] = {}
+    for name, (have, wanted, drawn) in strata.items():
+        before = counted.get(shown := quoted(name), (0, 0, 0))
+        counted[shown] = (before[0] + have, before[1] + wanted, before[2] + drawn)
+    return {name: SampledStratum(have=each[0], wanted=each[1], drawn=each[2]) for name, each in counted.items()}

@@ -6,24 +6,27 @@ import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from queue_app.errors import Invalid, Permanent
 from queue_app.job_type import ArtifactRef, Attempt, InputPath, Result, Spec, job
 from queue_app.lifecycle import Cause
+from tasks.data.finding import EXAMPLES
 from tasks.data.key_file import KeyFile, read_key_file
 from tasks.data.personal import REGIONS, Confidence, Search, chosen_types
 from tasks.data.reading import read_records
-from tasks.data.scrubbing import Mode, Remains, Scrubber, find_remains
+from tasks.data.remains import Remains, find_remains
+from tasks.data.scrubbing import Mode, Scrubber
 from tasks.data.statistics import write_statistics
-from tasks.data.unscrubbing import Unscrubber
+from tasks.data.unscrubbing import Unscrubber, keys_of
 from tasks.data.writing import DatasetWriter
 
 if TYPE_CHECKING:
     from tasks.data.record import Record
 
+Each = TypeVar("Each")
 LOOK_EXAMPLES = 1000  # between two looks at whether to go on
 
 
@@ -87,6 +90,7 @@ class ScrubbedDataset(Result):
     remaining: int = Field(description="findings in a second scan of what was written; with any, nothing is published")
     less_sure: dict[str, int] = Field(description="findings below `least`, by type: they were left as they are")
     unresolved: int = Field(0, description="placeholders that the key file says nothing about")
+    foreign: int = Field(0, description="examples scrubbed with other key files, and not with the one given")
     key_file: str | None = Field(None, description="where what stands for what was written")
 
 
@@ -97,15 +101,18 @@ def scrub_dataset(spec: ScrubDataset, attempt: Attempt) -> ScrubbedDataset:
     folder = attempt.workdir / "scrubbed"
     shutil.rmtree(folder, ignore_errors=True)
     if spec.reverse_with is not None:
-        return _undo(Unscrubber(read_key_file(Path(spec.reverse_with))), source, folder, attempt)
+        return _undo(Path(spec.reverse_with), source, folder, attempt)
     scrubber = _scrubber(spec, source, folder)
     _write(scrubber.scrub(read_records(source)), folder, attempt)
-    remains = find_remains(scrubber, _watched(read_records(folder), attempt))
+    with (folder / EXAMPLES).open("rb") as lines:
+        remains = find_remains(scrubber, _watched(lines, attempt))
     _refuse_remains(remains, source)
     replaced = dict(sorted(scrubber.replaced.items()))
     less_sure = dict(sorted(remains.less_sure.items()))
     chosen = {"mode": spec.mode, "types": sorted(chosen_types(frozenset(spec.types))), "replaced": replaced}
-    write_statistics(folder, {"examples": scrubber.examples, "scrub": chosen | {"less_sure": less_sure}}, [])
+    keys = [*keys_of(source), *([scrubber.keys.fingerprint] if spec.key_file else [])]
+    told = {"examples": scrubber.examples, "scrub": chosen | {"less_sure": less_sure, "keys": keys}}
+    write_statistics(folder, told, [])
     if spec.key_file is not None:
         scrubber.keys.save(Path(spec.key_file))
     return ScrubbedDataset(
@@ -119,9 +126,20 @@ def scrub_dataset(spec: ScrubDataset, attempt: Attempt) -> ScrubbedDataset:
     )
 
 
-def _undo(unscrubber: Unscrubber, source: Path, folder: Path, attempt: Attempt) -> ScrubbedDataset:
+def _undo(key_file: Path, source: Path, folder: Path, attempt: Attempt) -> ScrubbedDataset:
+    keys, known = read_key_file(key_file), keys_of(source)
+    if known and keys.fingerprint not in known:
+        raise Invalid(f"{source} was not scrubbed with the key file {key_file}; give the one that was written then")
+    unscrubber = Unscrubber(keys)
     _write(unscrubber.restore(read_records(source)), folder, attempt)
-    write_statistics(folder, {"examples": unscrubber.examples, "unscrub": {"touched": unscrubber.touched}}, [])
+    if not known and not unscrubber.restored:
+        raise Invalid(
+            f"{source}: nothing in {unscrubber.examples} examples stands for something in the key file {key_file}, so "
+            "there is nothing to undo; give the key file that this dataset was scrubbed with"
+        )
+    left = [each for each in known if each != keys.fingerprint]
+    told = {"touched": unscrubber.touched, "foreign": unscrubber.foreign, "keys": left}
+    write_statistics(folder, {"examples": unscrubber.examples, "unscrub": told}, [])
     return ScrubbedDataset(
         dataset=attempt.artifacts.publish(folder, kind="dataset"),
         examples=unscrubber.examples,
@@ -130,6 +148,7 @@ def _undo(unscrubber: Unscrubber, source: Path, folder: Path, attempt: Attempt) 
         remaining=0,
         less_sure={},
         unresolved=unscrubber.unresolved,
+        foreign=unscrubber.foreign,
     )
 
 
@@ -150,11 +169,11 @@ def _write(records: Iterable[Record], folder: Path, attempt: Attempt) -> None:
             writer.write(record)
 
 
-def _watched(records: Iterable[Record], attempt: Attempt) -> Iterator[Record]:
-    for number, record in enumerate(records):
+def _watched(examples: Iterable[Each], attempt: Attempt) -> Iterator[Each]:
+    for number, example in enumerate(examples):
         if number % LOOK_EXAMPLES == 0:
             attempt.report(examples=number)
-        yield record
+        yield example
 
 
 def _refuse_remains(remains: Remains, source: Path) -> None:

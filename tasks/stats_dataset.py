@@ -13,9 +13,11 @@ from pydantic import Field
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
-from tasks.data.auditing.parts import Source, counter
+from tasks.data.auditing.parts import SHOWN_KEYS, Source, counter, told
 from tasks.data.counting import Count, counting_of_folder
 from tasks.data.profiling import Profile, ProfileOptions, profile_rows
+from tasks.data.profiling.quoting import quoted_counts
+from tasks.data.profiling.spoken import LIMITS
 from tasks.data.reading import BadRow, Reading
 from tasks.data.statistics import STATISTICS
 
@@ -30,7 +32,7 @@ class StatsDataset(Spec):
     """Which dataset, and what is measured beside sizes and fields."""
 
     source: ArtifactRef = Field(description="a dataset artifact, a folder with examples.jsonl, or a file of examples")
-    format: str | None = Field(None, description="format of the source's rows; default: found out from the first row")
+    from_format: str | None = Field(None, description="the format of the source; default: told from its first row")
     tokenizers: tuple[str, ...] = Field(
         ("o200k_base",), description="vocabularies to count tokens by: o200k_base, cl100k_base, or a model's name"
     )
@@ -47,8 +49,8 @@ class DatasetStatistics(Result):
     messages: int
     bad_rows: int = Field(description="rows that could not be read; they are in no other figure")
     first_bad: list[str] = Field(description="the first of them, with what to do")
-    characters: int = Field(description="of all messages")
-    tokens: dict[str, int] = Field(description="by tokenizer, of the texts alone")
+    characters: int = Field(description=LIMITS)
+    tokens: dict[str, int] = Field(description=f"by tokenizer, {LIMITS}; without what a chat template adds")
     longest_tokens: dict[str, int] = Field(description="by tokenizer, of the longest example")
     weight_total: float = Field(description="an example without a weight counts as 1")
     roles: dict[str, int] = Field(description="messages by role")
@@ -58,7 +60,7 @@ class DatasetStatistics(Result):
 @job("dataset.stats", queues=("cpu",))
 def stats_dataset(spec: StatsDataset, attempt: Attempt) -> DatasetStatistics:
     """Measure a dataset: sizes, tokens, roles, fields and their distributions."""
-    source = Source(attempt.artifacts.resolve(spec.source), spec.format)
+    source = Source(attempt.artifacts.resolve(spec.source), spec.from_format)
     folder = attempt.workdir / "statistics"
     shutil.rmtree(folder, ignore_errors=True)
     counters = _counters(spec, attempt)
@@ -68,14 +70,19 @@ def stats_dataset(spec: StatsDataset, attempt: Attempt) -> DatasetStatistics:
     def note(row: BadRow) -> None:
         bad[0] += 1
         if len(first) < SHOWN_BAD_ROWS:
-            first.append(str(row))
+            first.append(f"{row.file} {row.unit} {row.line}: {told(row)}; {row.repair}")
 
-    reading, options = Reading(spec.format), ProfileOptions(counters, languages=spec.languages, balance=spec.balance)
+    reading = Reading(spec.from_format)
+    options = ProfileOptions(counters, languages=spec.languages, balance=spec.balance)
     profile = profile_rows(source.read(lambda number: attempt.report(examples=number), note, reading), options)
     if not profile.examples:
         raise Permanent(f"{spec.source} has no example that can be read ({bad[0]} bad rows)", cause=Cause.DATA)
     figures = {"examples": profile.examples, "messages": profile.messages, "bad_rows": bad[0]}
-    _write(folder, figures | {"format": reading.format, "unknown_keys": dict(reading.unknown)}, profile)
+    _write(
+        folder,
+        figures | {"format": reading.format, "unknown_keys": quoted_counts(reading.unknown, SHOWN_KEYS)},
+        profile,
+    )
     return DatasetStatistics(
         statistics=attempt.artifacts.publish(folder, kind="statistics"),
         first_bad=first,

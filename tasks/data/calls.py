@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+from collections import Counter
+from typing import Any
 
 import msgspec
 
 from tasks.data.record import Function, Message, ToolCall
 
-if TYPE_CHECKING:
-    from collections import Counter
-
 ID = "messages[].tool_calls[].id"
+ARGUMENTS = "messages[].tool_calls[].function.arguments"
 
 
 class Called(msgspec.Struct, forbid_unknown_fields=True):
@@ -25,13 +25,28 @@ def arguments_of(call: ToolCall) -> dict[str, Any]:
     """The arguments as an object.
 
     Raises:
-        ValueError: they are none
+        ValueError: they are none, or a key stands in them twice
     """
+    told = call.function.arguments
     try:
-        return msgspec.json.decode(call.function.arguments, type=dict[str, Any])
+        found = msgspec.json.decode(told, type=dict[str, Any])
+        json.loads(told, object_pairs_hook=_once)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        field = "messages[].tool_calls[].function.arguments"
-        raise ValueError(f"{field}: {call.function.name} is called with arguments that are no JSON object") from None
+        raise ValueError(f"{ARGUMENTS}: {call.function.name} is called with what is no JSON object") from None
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The pairs as an object.
+
+    Raises:
+        ValueError: two have the same key, and only one of them would be kept
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f'{ARGUMENTS}: the key "{twice}" stands there twice; keep the one that is meant')
+    return made
 
 
 def called(call: ToolCall) -> Called:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 BATCH_ROWS = 500
+NO_NUMBERS = frozenset({"nan", "inf", "infinity"})  # as Python and others write what JSON has no number for
 UNREADABLE = "write the file again, or save it as JSON Lines"
 
 
@@ -51,7 +53,7 @@ def column_names(file: Path) -> list[str]:
             with pyarrow.memory_map(str(file)) as stream, pyarrow.ipc.open_stream(stream) as batches:
                 return list(batches.schema.names)
         return list(pyarrow.parquet.read_schema(file).names)
-    except (pyarrow.ArrowException, OSError):
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError):
         return []
 
 
@@ -61,6 +63,7 @@ def _rows(batches: Any) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
     number = 0
     try:
         for batch in batches:
+            _validate(batch)
             for part in range(0, batch.num_rows, BATCH_ROWS):
                 for row in _listed(batch.slice(part, BATCH_ROWS)):
                     number += 1
@@ -70,6 +73,22 @@ def _rows(batches: Any) -> Iterator[tuple[int, dict[str, Any]] | Fault]:
                         yield number, row
     except (pyarrow.ArrowException, OSError) as error:
         yield Fault(number + 1, "cut", f"what follows cannot be read: {_told(error)}", UNREADABLE, b"")
+
+
+def _validate(batch: pyarrow.RecordBatch) -> None:
+    """Refuse a batch with offsets that lead nowhere, which would be read past its end; texts are looked at one by one.
+
+    Raises:
+        pyarrow.ArrowInvalid: it is damaged
+    """
+    import pyarrow
+
+    try:
+        batch.validate(full=True)
+    except pyarrow.ArrowInvalid as error:
+        if "UTF8" not in str(error):
+            raise
+        batch.validate()
 
 
 def _listed(batch: pyarrow.RecordBatch) -> list[dict[str, Any] | None]:
@@ -87,27 +106,35 @@ def _told(error: Exception) -> str:
 
 
 def present(value: Any) -> Any:
-    """The value without what is null in it: columns have a place for every key in every row."""
+    """The value without what is null in it: columns have a place for every key in every row.
+
+    Raises:
+        ValueError: a number is none, which JSON cannot say
+    """
     if isinstance(value, dict):
         return {key: present(inside) for key, inside in value.items() if inside is not None}
     if isinstance(value, list):
         return [present(inside) for inside in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{value} in it is no number; leave the cell empty")
     return value
 
 
 def from_cells(row: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """The row with JSON read where `kind` wants no text, and without empty cells where it wants none.
+    """The row with JSON read where `kind` wants no text, and without empty cells where they stand for nothing.
 
     Raises:
-        ValueError: a cell is no JSON; names the column
+        ValueError: a cell is no JSON, or a number is none; names the column
     """
     made = dict(row)
-    for name, (nested, required) in _wanted(kind).items():
+    for name, (nested, number, blank) in _wanted(kind).items():
         cell = made.get(name)
         if not isinstance(cell, str):
             continue
-        if not cell and not required:
+        if not cell and not blank:
             del made[name]
+        elif number and cell.strip().lower().lstrip("+-") in NO_NUMBERS:
+            raise ValueError(f"{name}: {cell.strip()} is no number; leave the cell empty")
         elif nested:
             try:
                 made[name] = msgspec.json.decode(cell)
@@ -116,38 +143,71 @@ def from_cells(row: dict[str, Any], kind: type[msgspec.Struct]) -> dict[str, Any
     return made
 
 
-def to_cells(row: msgspec.Struct) -> dict[str, Any]:
-    """The row as texts, numbers and truths; what is none of these is JSON in a text."""
+def to_cells(row: msgspec.Struct, *, nested: bool = False) -> dict[str, Any]:
+    """The row as texts, numbers and truths, with `nested` also lists as `arrow_schema` has them; the rest is JSON."""
     made: dict[str, Any] = msgspec.to_builtins(row)
-    for name, (nested, _) in _wanted(type(row)).items():
-        if nested and name in made:
+    for name, value in made.items():
+        if isinstance(value, (list, dict)) and not (nested and name in _typed(type(row))):
             made[name] = msgspec.json.encode(made[name]).decode()
     return made
 
 
-@cache
 def arrow_schema(kind: type[msgspec.Struct]) -> pyarrow.Schema:
-    """The columns of a format's rows as `to_cells` makes them."""
+    """The columns of a format's rows as `to_cells(…, nested=True)` makes them: JSON in a text where no type fits."""
     import pyarrow
 
-    types = {msgspec.inspect.FloatType: pyarrow.float64(), msgspec.inspect.BoolType: pyarrow.bool_()}
-    return pyarrow.schema(
-        (
-            field.encode_name,
-            next((types[type(one)] for one in _choices(field.type) if type(one) in types), pyarrow.string()),
-        )
-        for field in _fields(kind)
-    )
+    names = [field.encode_name for field in _fields(kind)]
+    return pyarrow.schema((name, _typed(kind).get(name, pyarrow.string())) for name in names)
 
 
 @cache
-def _wanted(kind: type[msgspec.Struct]) -> dict[str, tuple[bool, bool]]:
-    """By column, whether it holds more than a text or a number, and whether it must be there."""
-    plain = (msgspec.inspect.StrType, msgspec.inspect.FloatType, msgspec.inspect.BoolType, msgspec.inspect.IntType)
-    return {
-        field.encode_name: (not any(isinstance(one, plain) for one in _choices(field.type)), field.required)
-        for field in _fields(kind)
+def _typed(kind: type[msgspec.Struct]) -> dict[str, pyarrow.DataType]:
+    """The columns that have a type."""
+    found = ((field.encode_name, _arrow_type(field.type)) for field in _fields(kind))
+    return {name: arrow for name, arrow in found if arrow is not None}
+
+
+def _arrow_type(kind: msgspec.inspect.Type) -> pyarrow.DataType | None:
+    """The type of a column; None where a value may have any keys."""
+    import pyarrow
+
+    plain = {
+        msgspec.inspect.StrType: pyarrow.string(),
+        msgspec.inspect.LiteralType: pyarrow.string(),
+        msgspec.inspect.FloatType: pyarrow.float64(),
+        msgspec.inspect.IntType: pyarrow.int64(),
+        msgspec.inspect.BoolType: pyarrow.bool_(),
     }
+    choices = [one for one in _choices(kind) if not isinstance(one, msgspec.inspect.NoneType)]
+    if len(choices) > 1:
+        return None
+    [only] = choices
+    if isinstance(only, msgspec.inspect.ListType):
+        inner = _arrow_type(only.item_type)
+        return pyarrow.list_(inner) if inner is not None else None
+    if isinstance(only, msgspec.inspect.StructType):
+        inside = [(field.encode_name, _arrow_type(field.type)) for field in only.fields]
+        return None if any(inner is None for _, inner in inside) else pyarrow.struct(inside)
+    return plain.get(type(only))
+
+
+@cache
+def _wanted(kind: type[msgspec.Struct]) -> dict[str, tuple[bool, bool, bool]]:
+    """By column, whether it holds more than a text or a number, whether a number, and whether an empty text is one.
+
+    It is one where nothing else stands for it: neither null nor a default.
+    """
+    plain = (msgspec.inspect.StrType, msgspec.inspect.FloatType, msgspec.inspect.BoolType, msgspec.inspect.IntType)
+    wanted = {}
+    for field in _fields(kind):
+        types = {type(one) for one in _choices(field.type)}
+        blank = field.required or (msgspec.inspect.NoneType not in types and not _has_default(field))
+        wanted[field.encode_name] = (types.isdisjoint(plain), msgspec.inspect.FloatType in types, blank)
+    return wanted
+
+
+def _has_default(field: msgspec.inspect.Field) -> bool:
+    return field.default is not msgspec.NODEFAULT or field.default_factory is not msgspec.NODEFAULT
 
 
 def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:

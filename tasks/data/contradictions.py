@@ -16,11 +16,11 @@ import msgspec
 
 from tasks.data.likeness.numbering import Numbering
 from tasks.data.likeness.saying import digest, exchange, said
-from tasks.data.likeness.shown import SHOWN_LINES, beginning, shorten
+from tasks.data.likeness.shown import SHOWN_LINES, beginning, start_of
 from tasks.data.likeness.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
@@ -39,7 +39,7 @@ class ContradictionOptions(msgspec.Struct, frozen=True):
 class ShownAnswer(msgspec.Struct, frozen=True):
     """One of the answers to a prompt."""
 
-    text: str  # its beginning
+    text: str  # its beginning, with what is personal in it
     examples: int
     lines: tuple[int, ...]  # the first few
     agents: tuple[str, ...]  # for whom it is, where that is told
@@ -48,7 +48,7 @@ class ShownAnswer(msgspec.Struct, frozen=True):
 class Contradiction(msgspec.Struct, frozen=True):
     """A prompt that is answered in several ways."""
 
-    text: str  # the beginning of the prompt
+    text: str  # the beginning of the prompt, with what is personal in it
     examples: int
     answers: tuple[ShownAnswer, ...]  # the most frequent first
 
@@ -117,7 +117,7 @@ class ContradictionFinder:
         if prompt == len(self._prompt_texts):
             self._prompt_texts.append(beginning(record).encode("utf-8", "replace"))
         if answer == len(self._answer_texts):
-            self._answer_texts.append(shorten(said(record.messages[-1:])).encode("utf-8", "replace"))
+            self._answer_texts.append(start_of(said(record.messages[-1:])).encode("utf-8", "replace"))
         self._prompt.append(prompt)
         self._answer.append(answer)
         self._target.append(self._agents.setdefault(record.target_agent, len(self._agents)))
@@ -186,11 +186,3 @@ class ContradictionFinder:
         ]
         text = self._prompt_texts.read(self._prompt[group.first]).decode()
         return Contradiction(text=text, examples=group.examples, answers=tuple(shown))
-
-
-def find_contradictions(records: Iterable[Record], options: ContradictionOptions | None = None) -> ContradictionReport:
-    """Count the prompts among examples that have several answers; lines are counted from 1."""
-    with ContradictionFinder(options) as finder:
-        for line, record in enumerate(records, 1):
-            finder.see(record, line)
-        return finder.finish()

@@ -1,5 +1,7 @@
 """Examples that are in a dataset more than once: word for word, but for case and spaces, or nearly.
 
+Nearly is as alike as asked for over the whole, and nearly so in the prompt: one long answer to many questions is none.
+
 A copy is *reuse* where one base example was given to several agents, and an accident where an agent has it twice, or
 where nothing tells whence it came. Like examples of different bases at different agents are neither: *coincident*.
 """
@@ -23,11 +25,12 @@ from tasks.data.likeness.spool import Spool
 from tasks.data.record import content_hash
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     from tasks.data.likeness.near import NearTexts
+    from tasks.data.likeness.saying import Saying
     from tasks.data.record import Record
 
 Keep = Literal["first", "longest", "heaviest"]
@@ -47,7 +50,7 @@ class DuplicateOptions(msgspec.Struct, frozen=True):
 class Cluster(msgspec.Struct, frozen=True):
     """Examples connected by likeness."""
 
-    text: str  # the beginning of the first one
+    text: str  # the beginning of the first one, with what is personal in it
     examples: int
     lines: tuple[int, ...]  # the first few, in order
     kinds: dict[str, int]  # copies, by what they are
@@ -173,14 +176,14 @@ class DuplicateFinder:
         if number == len(self._beginnings):
             self._beginnings.append(beginning(record).encode("utf-8", "replace"))
             if self._near is not None:
-                self._conversation.append(self._conversation_of(compared.conversation))
+                self._conversation.append(self._conversation_of(compared))
         return number
 
-    def _conversation_of(self, text: str) -> int:
+    def _conversation_of(self, compared: Saying) -> int:
         assert self._near is not None
-        number = self._conversations.number(digest(text))
+        number = self._conversations.number(digest(compared.conversation))
         if number == len(self._near):
-            self._near.add(text)
+            self._near.add(compared.conversation, compared.asked)
         return number
 
     def _groups(self) -> Iterator[list[Member]]:
@@ -232,14 +235,6 @@ class DuplicateFinder:
     def _worst(self, clusters: list[Cluster]) -> list[Cluster]:
         ordered = sorted(clusters, key=lambda cluster: (-cluster.accidental, -cluster.examples, cluster.lines))
         return ordered[: self.options.shown]
-
-
-def find_duplicates(records: Iterable[Record], options: DuplicateOptions | None = None) -> DuplicateReport:
-    """Count the copies among examples; they are numbered from 1, as the lines of a dataset are."""
-    with DuplicateFinder(options) as finder:
-        for line, record in enumerate(records, 1):
-            finder.see(record, line)
-        return finder.finish()
 
 
 def _near_texts(options: DuplicateOptions) -> NearTexts:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import glob
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from queue_app.errors import Permanent
+from queue_app.errors import NotFound, Permanent
 from queue_app.lifecycle import Cause
 from tasks.data.opening import ARROW, GZIP, PARQUET, ZSTD, Damaged, blocks
 
 EXAMPLES = "examples.jsonl"
 REJECTED = ".rejected.jsonl"
 PACKED = (".gz", ".zst")
+SAVED = ("state.json", "dataset_dict.json")  # a folder with one of them is what `datasets` saved
 KINDS = {
     ".jsonl": "lines",
     ".ndjson": "lines",
@@ -24,6 +26,7 @@ KINDS = {
     ".parquet": "parquet",
     ".arrow": "arrow",
 }
+UNREAD_PACKS = frozenset({".xz", ".bz2", ".zip", ".7z", ".rar", ".tar", ".xlsx", ".xls"})
 TEXTS = frozenset({".txt", ".md", ".markdown", ".html", ".htm", ".rst", ".pdf", ".docx", ".tex", ".epub"})
 KNOWN = "a .jsonl, .json, .csv or .parquet file (also .gz or .zst), a folder of such, or a saved datasets folder"
 PREPARE = "text becomes examples with dataset.prepare"
@@ -33,21 +36,32 @@ def data_files(source: Path) -> list[Path]:
     """The files with a source's rows, in the order of their names.
 
     Raises:
-        Permanent: there is none; says what to do
+        NotFound: there is no such source
+        Permanent: it has no rows; says what to do
     """
-    if any(sign in str(source) for sign in "*?[") and not source.exists():
-        found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207  (absolute)
-        return _of_several([file for file in found if file.is_file()], f"no file matches {source}")
+    if _is_pattern(source):
+        found, nothing = _inside(source), f"no file with rows matches {source}"
+        if not found:
+            raise NotFound(f"no file matches {source}; a dataset is {KNOWN}")
+        return _of_several(found, nothing)
     if source.is_file():
         return [_no_text(source)]
     if not source.is_dir():
-        raise Permanent(f"{source} does not exist; a dataset is {KNOWN}")
+        raise NotFound(f"{source} does not exist; a dataset is {KNOWN}")
     if (source / EXAMPLES).is_file():
         return [source / EXAMPLES]
-    if (source / "state.json").is_file() or (source / "dataset_dict.json").is_file():
+    if any((source / name).is_file() for name in SAVED):
         return _saved(source)
-    inside = sorted(file for file in source.rglob("*") if file.is_file() and not _hidden(file, source))
-    return _of_several(inside, f"{source} holds neither {EXAMPLES} nor any other file with rows")
+    return _of_several(_inside(source), f"{source} holds neither {EXAMPLES} nor any other file with rows")
+
+
+def passed_over(source: Path) -> dict[str, int]:
+    """How many files of a folder or glob are not read, by the ends of their names."""
+    if source.is_file() or any((source / name).is_file() for name in (EXAMPLES, *SAVED)):
+        return {}
+    read = set(data_files(source))
+    left = [file for file in _inside(source) if file not in read and not file.name.endswith(REJECTED)]
+    return dict(Counter(file.suffix.lower() or file.name for file in left))
 
 
 def container(file: Path) -> str:
@@ -62,6 +76,18 @@ def container(file: Path) -> str:
     if start[:2] == GZIP or start[:4] == ZSTD:
         start = _unpacked_start(file)
     return "objects" if start.lstrip().startswith(b"[") else "lines"
+
+
+def _is_pattern(source: Path) -> bool:
+    return any(sign in str(source) for sign in "*?[") and not source.exists()
+
+
+def _inside(source: Path) -> list[Path]:
+    """The files of a folder or a glob."""
+    if _is_pattern(source):
+        found = [Path(name) for name in sorted(glob.glob(str(source), recursive=True))]  # noqa: PTH207  (absolute)
+        return [file for file in found if file.is_file()]
+    return sorted(file for file in source.rglob("*") if file.is_file() and not _hidden(file, source))
 
 
 def _kind(file: Path) -> str | None:
@@ -87,8 +113,10 @@ def _of_several(files: list[Path], nothing: str) -> list[Path]:
     sure = [file for file in rows if _kind(file) != "objects"]  # a .json beside them tells about them
     if found := sure or rows:
         return found
-    text = f"; {PREPARE}" if any(file.suffix.lower() in TEXTS for file in files) else ""
-    raise Permanent(f"{nothing}; a dataset is {KNOWN}{text}", cause=Cause.DATA)
+    hint = f"; {PREPARE}" if any(file.suffix.lower() in TEXTS for file in files) else ""
+    if packed := [file for file in files if file.suffix.lower() in UNREAD_PACKS]:
+        hint = f"; {packed[0].name} is packed: unpack it, or save a table as CSV"
+    raise Permanent(f"{nothing}; a dataset is {KNOWN}{hint}", cause=Cause.DATA)
 
 
 def _hidden(file: Path, base: Path) -> bool:

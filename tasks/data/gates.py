@@ -11,13 +11,18 @@ from queue_app.job_type import Spec
 
 AT_MOST = "below 1 a share of the examples, from 1 on a number; 0 for none"
 MINIMUM = "min_"
+IMPLIED = {"min_examples": 1, "max_bad_rows": 0}  # what was not read has not passed
 
 
 class Thresholds(Spec):
-    """What an audit may find at the most before it says no. What is not given is not judged."""
+    """What an audit may find at the most before it says no. Without any of them nothing is judged."""
 
-    min_examples: int | None = Field(None, ge=0, description="readable examples there must be")
-    max_bad_rows: float | None = Field(None, ge=0, description=f"rows that cannot be read: {AT_MOST}")
+    min_examples: int | None = Field(
+        None, ge=0, description="readable examples there must be; 1 where only another threshold is given"
+    )
+    max_bad_rows: float | None = Field(
+        None, ge=0, description=f"rows that cannot be read: {AT_MOST}; 0 where only another threshold is given"
+    )
     max_duplicates: float | None = Field(
         None, ge=0, description=f"examples that repeat another word for word, unless meant to: {AT_MOST}"
     )
@@ -37,9 +42,10 @@ class Thresholds(Spec):
 
     @property
     def set_limits(self) -> dict[str, float]:
-        """The thresholds that were given."""
+        """The thresholds that were given, and those that any of them implies."""
         named = {name: getattr(self, name) for name in Thresholds.model_fields}
-        return {name: value for name, value in named.items() if value is not None}
+        given = {name: value for name, value in named.items() if value is not None}
+        return IMPLIED | given if given else {}
 
 
 class Check(msgspec.Struct, frozen=True):
@@ -57,7 +63,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 def judge(thresholds: Thresholds, measured: Mapping[str, int], examples: int) -> list[Check]:
-    """Every threshold that was given, against what was measured under its name without `min_` or `max_`.
+    """Every threshold that is set, against what was measured under its name without `min_` or `max_`.
 
     Raises:
         KeyError: a threshold was given for what was not measured

@@ -6,6 +6,8 @@ and never into an artifact. Who has it can read it: it is not encrypted.
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import os
 import secrets
 from dataclasses import dataclass, field
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from queue_app.errors import Invalid
-from tasks.data.rewriting import Number
+from tasks.data.json_text import Number, Spelled, read_literal, write_literal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +34,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     stand_in: str
     value: str
     id: str = ""  # of the example that a placeholder stands in; a surrogate stands for its value in all
-    number: bool = False
+    json: str = ""  # the value as it stood in JSON: a number, or a text with unusual escapes
 
 
 @dataclass
@@ -42,8 +44,16 @@ class KeyFile:
     key: bytes = field(default_factory=lambda: secrets.token_bytes(_KEY_BYTES), repr=False)
     table: dict[str, dict[str, str]] = field(default_factory=dict, repr=False)
 
+    @property
+    def fingerprint(self) -> str:
+        """What tells this key from others, and nothing about it."""
+        return hmac.new(self.key, b"which key file", hashlib.sha256).hexdigest()[:16]
+
     def put(self, stand_in: str, value: str, example: str = "") -> None:
-        self.table.setdefault(example, {})[stand_in] = value
+        """Remember a value; one that stood in JSON with unusual escapes takes the place of the same without."""
+        values = self.table.setdefault(example, {})
+        if isinstance(value, Spelled) or values.get(stand_in) != value:
+            values[stand_in] = value
 
     def save(self, path: Path) -> None:
         """Write the file, complete or not at all, readable for its owner only.
@@ -59,7 +69,8 @@ class KeyFile:
                 file.write(encoder.encode(_Head(1, self.key)) + b"\n")
                 for example, stand_ins in self.table.items():
                     for stand_in, value in stand_ins.items():
-                        entry = _Entry(stand_in, str(value), example, isinstance(value, Number))
+                        unusual = isinstance(value, Number | Spelled)
+                        entry = _Entry(stand_in, str(value), example, write_literal(value) if unusual else "")
                         file.write(encoder.encode(entry) + b"\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -82,9 +93,15 @@ def read_key_file(path: Path) -> KeyFile:
             made = KeyFile(head.key)
             for number, line in enumerate(lines, 2):  # noqa: B007  (read by the error)
                 entry = msgspec.json.decode(line, type=_Entry)
-                made.put(entry.stand_in, Number(entry.value) if entry.number else entry.value, entry.id)
+                made.put(entry.stand_in, _value_of(entry), entry.id)
     except OSError as error:
         raise Invalid(f"the key file {path} cannot be read: {error.strerror}; it is what `key_file` named") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, ValueError, ArithmeticError):
         raise Invalid(f"{path} line {number}: this is no key file of a scrubbing, or it was changed") from None
     return made
+
+
+def _value_of(entry: _Entry) -> str:
+    if not entry.json:
+        return entry.value
+    return read_literal(entry.json) if entry.json.startswith('"') else Number(entry.json)

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 import msgspec
 
 from tasks.data.likeness.numbering import Numbering
-from tasks.data.likeness.saying import saying
+from tasks.data.likeness.saying import digest, saying
 from tasks.data.likeness.shown import beginning
 from tasks.data.likeness.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator
     from types import TracebackType
     from typing import Self
 
     from tasks.data.likeness.near import NearTexts
     from tasks.data.likeness.overlap import Runs
+    from tasks.data.likeness.saying import Saying
     from tasks.data.record import Record
 
-LeakKind = Literal["same", "near", "overlap"]
+LeakKind = Literal["same", "prompt", "near", "overlap"]
 BATCH_TEXTS = 512  # looked through at once
 LEAK_KINDS: tuple[LeakKind, ...] = get_args(LeakKind)
 
@@ -33,6 +34,7 @@ LEAK_KINDS: tuple[LeakKind, ...] = get_args(LeakKind)
 class LeakOptions(msgspec.Struct, frozen=True):
     """From when on an example counts as known from another dataset."""
 
+    prompt: int | None = 24  # least bytes of a prompt that counts, some five words; None: prompts alone are no leaks
     near: float | None = 0.85  # least Jaccard similarity of the shingles; None: no near ones
     shingle: int = 5  # characters
     run: int | None = 13  # words in a row that both have; None: not looked for
@@ -54,7 +56,7 @@ class Leak(NamedTuple):
 class ShownLeak(msgspec.Struct, frozen=True):
     """A leak as it stands in a report."""
 
-    text: str  # the beginning of the example
+    text: str  # the beginning of the example, with what is personal in it
     line: int
     kind: LeakKind
     dataset: str
@@ -68,6 +70,7 @@ class LeakReport(msgspec.Struct, frozen=True):
     examples: int
     known: dict[str, int]  # examples of each other dataset
     same: int  # but for case, white space, compatibility forms
+    prompt: int  # the same question, whatever the answer and the standing instructions
     near: int
     overlap: int
     common_runs: int  # runs of words in so many known examples that they were not looked for
@@ -76,7 +79,7 @@ class LeakReport(msgspec.Struct, frozen=True):
 
     @property
     def leaked(self) -> int:
-        return self.same + self.near + self.overlap
+        return self.same + self.prompt + self.near + self.overlap
 
 
 class _Found(NamedTuple):
@@ -88,7 +91,8 @@ class _Found(NamedTuple):
 class LeakFinder:
     """Knows the examples of other datasets, sees those of one, then tells which of these are known.
 
-    In memory are some 50 bytes for each distinct example, and some 30 for each word of the known ones.
+    In memory are some 50 bytes for each distinct example, as many for each known prompt, and some 30 for each word of
+    the known ones.
     """
 
     def __init__(self, options: LeakOptions | None = None) -> None:
@@ -97,6 +101,8 @@ class LeakFinder:
         self._near = self._stack.enter_context(_near_texts(self.options)) if self.options.near is not None else None
         self._runs = _known_runs(self.options.run) if self.options.run is not None else None
         self._known, self._known_wordings = Counter[str](), Numbering()
+        self._prompts = Numbering()  # known ones
+        self._prompt_of = array("I")  # a known wording of each
         self._datasets: list[str] = []
         self._known_dataset, self._known_line = array("I"), array("Q")  # of each known wording
         self._wordings = Numbering()
@@ -121,8 +127,11 @@ class LeakFinder:
             return
         self._known_dataset.append(self._datasets.index(dataset))
         self._known_line.append(line)
+        prompt = self._prompt_digest(compared)
+        if prompt is not None and self._prompts.number(prompt) == len(self._prompt_of):
+            self._prompt_of.append(len(self._known_line) - 1)
         if self._near is not None:
-            self._near.add(compared.conversation)
+            self._near.add(compared.conversation, compared.asked)
         if self._runs is not None:
             self._runs.know(compared.conversation)
 
@@ -139,9 +148,11 @@ class LeakFinder:
             return
         self._beginnings.append(beginning(record).encode("utf-8", "replace"))
         if self._near is not None:
-            self._near.add(compared.conversation)
+            self._near.add(compared.conversation, compared.asked)
         if (known := self._known_wordings.find(compared.wording)) is not None:
             self._found[number] = _Found("same", known, 1.0)
+        elif (known := self._known_prompt(compared)) is not None:
+            self._found[number] = _Found("prompt", known, 1.0)
         elif self._runs is not None:
             self._waiting.append((number, compared.conversation))
             if len(self._waiting) == BATCH_TEXTS:
@@ -169,6 +180,15 @@ class LeakFinder:
                 dataset = self._datasets[self._known_dataset[found.known]]
                 yield Leak(line, found.kind, dataset, self._known_line[found.known], found.similarity)
 
+    def _known_prompt(self, compared: Saying) -> int | None:
+        prompt = self._prompt_digest(compared)
+        number = None if prompt is None else self._prompts.find(prompt)
+        return None if number is None else self._prompt_of[number]
+
+    def _prompt_digest(self, compared: Saying) -> bytes | None:
+        least, prompt = self.options.prompt, compared.prompt
+        return None if least is None or len(prompt.encode("utf-8", "replace")) < least else digest(prompt)
+
     def _find_overlaps(self, runs: Runs) -> None:
         for place, shared in runs.find([text for _, text in self._waiting]).items():
             if shared.share >= self.options.share:
@@ -194,19 +214,6 @@ class LeakFinder:
 
     def _leaking(self) -> Iterator[int]:
         return (wording for wording in self._wording if wording in self._found)
-
-
-def find_leaks(
-    records: Iterable[Record], against: Mapping[str, Iterable[Record]], options: LeakOptions | None = None
-) -> LeakReport:
-    """Count the examples that are in other datasets, given by name; lines are counted from 1."""
-    with LeakFinder(options) as finder:
-        for dataset, others in against.items():
-            for line, record in enumerate(others, 1):
-                finder.know(record, line, dataset)
-        for line, record in enumerate(records, 1):
-            finder.see(record, line)
-        return finder.finish()
 
 
 def _near_texts(options: LeakOptions) -> NearTexts:

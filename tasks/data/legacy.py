@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-MESSAGES = ("messages", "rejected", "preferred_output", "non_preferred_output", "prompt", "completion")
+MESSAGES = ("messages", "rejected", "chosen", "preferred_output", "non_preferred_output", "prompt", "completion")
 _ALIASES = {"reasoning_content": "reasoning", "thinking": "reasoning"}
+_CAMEL = {  # Vertex reads both
+    "system_instruction": "systemInstruction",
+    "function_declarations": "functionDeclarations",
+    "function_call": "functionCall",
+    "function_response": "functionResponse",
+}
 
 
 def modernise(row: dict[str, Any]) -> dict[str, Any]:
     """The row with `functions`, `function_call`, the role `function`, texts in parts and null fields told as today.
 
     Raises:
-        ValueError: a part is no text; says where
+        ValueError: a part is no text, or the reasoning is told twice; says where
     """
+    if "contents" in row:
+        row = _camel(row)
     if isinstance(row.get("functions"), list) and "tools" not in row:
         row["tools"] = [{"type": "function", "function": function} for function in row.pop("functions")]
-        row.pop("function_call", None)  # "auto", as a rule: a wish for the next answer, which is given here
+        if row.get("function_call") == "auto":  # what it is by default: a wish for the next answer, which is given here
+            del row["function_call"]
     for name in MESSAGES:
         if isinstance(row.get(name), list):
             row[name] = [_message(turn, f"{name}[{n}]", row[name][:n]) for n, turn in enumerate(row[name])]
@@ -28,7 +37,12 @@ def modernise(row: dict[str, Any]) -> dict[str, Any]:
 def _message(turn: Any, where: str, before: list[Any]) -> Any:
     if not isinstance(turn, dict):
         return turn
-    made = {_ALIASES.get(name, name): value for name, value in turn.items() if value is not None}
+    made: dict[str, Any] = {}
+    name: str
+    for name, value in turn.items():
+        known = _ALIASES.get(name, name)
+        if value is not None and made.setdefault(known, value) != value:
+            raise ValueError(f"{where}.{known}: is told twice, under another name as well; leave the one that is meant")
     if isinstance(made.get("function_call"), dict) and "tool_calls" not in made:
         made["tool_calls"] = [{"id": _id(len(before)), "type": "function", "function": made.pop("function_call")}]
     if made.get("role") == "function":
@@ -37,6 +51,27 @@ def _message(turn: Any, where: str, before: list[Any]) -> Any:
     if isinstance(made.get("content"), list):
         made["content"] = _text(made["content"], f"{where}.content")
     return made
+
+
+def _camel(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of contents with its keys in the one spelling; what is called is left as it is."""
+    row = _renamed(row)
+    for content in [*_listed(row.get("contents")), row.get("systemInstruction")]:
+        if isinstance(content, dict) and isinstance(content.get("parts"), list):
+            content["parts"] = [_renamed(part) for part in content["parts"]]
+    if isinstance(row.get("tools"), list):
+        row["tools"] = [_renamed(tool) for tool in row["tools"]]
+    return row
+
+
+def _renamed(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    return {_CAMEL[name] if name in _CAMEL and _CAMEL[name] not in value else name: value[name] for name in value}
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _id(number: int) -> str:

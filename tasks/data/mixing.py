@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.following import unfit
+from tasks.data.reading import unfit
 from tasks.data.record import content_hash
 from tasks.data.strata import weight_of
 from tasks.data.writing import DatasetWriter

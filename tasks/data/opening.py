@@ -21,6 +21,12 @@ MARKS = (
     (b"\xff\xfe", "UTF-16 (little-endian)"),
     (b"\xfe\xff", "UTF-16 (big-endian)"),
 )
+PACKS = (
+    (b"\xfd7zXZ\0", ("packed with xz", "unpack it: `xz -d`")),
+    (b"BZh", ("packed with bzip2", "unpack it: `bunzip2`")),
+    (b"7z\xbc\xaf\x27\x1c", ("packed with 7-Zip", "unpack it: `7z x`")),
+    (b"PK\x03\x04", ("a zip, as an Excel table is too", "unpack it, or save the table as CSV")),
+)
 
 
 class Damaged(Exception):
@@ -45,16 +51,26 @@ def blocks(file: Path) -> Iterator[bytes]:
                 yield block
 
 
-def foreign_encoding(start: bytes) -> str | None:
-    """The name of the encoding, where the first bytes of a file show that it is UTF-16 or UTF-32."""
+def foreign(start: bytes) -> tuple[str, str, str] | None:
+    """Rule, problem and repair, where the first bytes of a file show that it is packed, or UTF-16 or UTF-32."""
+    if found := next((told for mark, told in PACKS if start.startswith(mark)), None):
+        return "packed", f"the file is {found[0]}, which is not read here", found[1]
+    name, codec = _foreign_encoding(start)
+    if not codec:
+        return None
+    return "encoding", f"the file is in {name}", f"save it as UTF-8, such as with `iconv -f {codec} -t UTF-8`"
+
+
+def _foreign_encoding(start: bytes) -> tuple[str, str]:
+    """The name of an encoding for people and for iconv, which takes its mark for its order; both are empty for none."""
     for mark, name in MARKS:
         if start.startswith(mark):
-            return f"{name}, with a byte order mark"
+            return f"{name}, with a byte order mark", name.partition(" ")[0]
     even, odd = start[:200:2], start[1:200:2]
-    for zeros, others, name in ((odd, even, "little"), (even, odd, "big")):
+    for zeros, others, name, codec in ((odd, even, "little", "UTF-16LE"), (even, odd, "big", "UTF-16BE")):
         if len(zeros) > 1 and zeros.count(0) > 0.8 * len(zeros) and others.count(0) < 0.2 * len(others):
-            return f"UTF-16 ({name}-endian), without a byte order mark"
-    return None
+            return f"UTF-16 ({name}-endian), without a byte order mark", codec
+    return "", ""
 
 
 def _gunzip(stream: BinaryIO) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ A file is read as a stream: memory depends on its longest row, not on its length
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,21 +15,26 @@ import msgspec
 
 from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
+from tasks.data.arrays import cut_objects
 from tasks.data.columns import arrow_rows, column_names, from_cells, parquet_rows, present
-from tasks.data.cutting import Fault, cut_lines, cut_objects, cut_table
+from tasks.data.cutting import Fault, cut_lines
 from tasks.data.finding import EXAMPLES, container, data_files
-from tasks.data.formats import chatml, find_format, names, recognise
+from tasks.data.formats import chatml, fields_read, find_format, names, recognise
 from tasks.data.legacy import modernise
 from tasks.data.opening import blocks
-from tasks.data.record import Record
+from tasks.data.profiling.quoting import quoted
+from tasks.data.record import Record, keep_aside
+from tasks.data.tables import cut_table
 from tasks.data.wording import shape, syntax
 
 if TYPE_CHECKING:
     from tasks.data.formats import Format
 
-__all__ = ["EXAMPLES", "BadRow", "Reading", "Row", "data_file", "read_records", "read_rows"]
+__all__ = ["EXAMPLES", "BadRow", "Reading", "Row", "data_file", "follow_rows", "read_records", "read_rows", "unfit"]
 
 MOST_ROW_BYTES = 16 << 20  # of one row; longer ones are bad, and are not read whole
+LOOK_EXAMPLES = 1000  # between two reports
+SHOWN_PROBLEM = 400  # characters
 _UNFIT = (ValueError, RecursionError)  # what a row may lead to that is no record; msgspec's errors are of the first
 
 
@@ -63,7 +68,7 @@ class BadRow:
 class Reading:
     """What a reading met on its way."""
 
-    format: str | None = None  # found out from the first row where it is None
+    format: str | None = None  # found out from the first row of each file where it is None
     unknown: Counter[str] = field(default_factory=Counter)  # keys that the format does not know; kept as metadata
     most_row_bytes: int = MOST_ROW_BYTES
 
@@ -80,8 +85,9 @@ def read_rows(source: Path, reading: Reading | None = None) -> Iterator[Row | Ba
         Invalid: several formats have such rows as the first one
     """
     reading = reading or Reading()
+    named = reading.format
     for file in data_files(source):
-        kind = container(file)
+        reading.format, kind = named, container(file)
         if kind in ("lines", "objects"):
             cut = cut_lines if kind == "lines" else cut_objects
             yield from _from_json(_Place(file, kind), cut(blocks(file), reading.most_row_bytes), reading)
@@ -103,6 +109,25 @@ def read_records(source: Path, reading: Reading | None = None) -> Iterator[Recor
         if isinstance(row, BadRow):
             raise Permanent(str(row), cause=Cause.DATA)
         yield row.record
+
+
+def follow_rows(source: Path, report: Callable[..., None]) -> Iterator[Row]:
+    """Every row, in order; how many there were so far is told to `Attempt.report`, where a request to stop is heard.
+
+    Raises:
+        Permanent: as `read_rows`, or a row is bad; names file, line, field and repair
+    """
+    for number, row in enumerate(read_rows(source)):
+        if number % LOOK_EXAMPLES == 0:
+            report(examples=number)
+        if isinstance(row, BadRow):
+            raise Permanent(str(row), cause=Cause.DATA)
+        yield row
+
+
+def unfit(row: Row, problem: str) -> Permanent:
+    """The error that a row is none for this job; `problem` begins with the field and says what to do."""
+    return Permanent(f"{row.file} line {row.line}: {problem}", cause=Cause.DATA)
 
 
 def data_file(source: Path) -> Path:
@@ -133,7 +158,8 @@ class _Place:
             rule, problem, repair = syntax(raw, error)
             return BadRow(self.file, number, rule, problem, repair, raw, unit=self.unit)
         name, problem, repair = shape(error)
-        return BadRow(self.file, number, "shape", problem, repair, raw, name, self.unit)
+        shown = quoted(problem, SHOWN_PROBLEM)
+        return BadRow(self.file, number, "shape", shown, repair, raw, quoted(name), self.unit)
 
     @property
     def unit(self) -> str:
@@ -193,10 +219,12 @@ def _from_cells(
 
 
 def _refuse_columns(file: Path, columns: list[str], reading: Reading) -> None:
+    if twice := [name for name, count in Counter(columns).items() if count > 1]:
+        raise Permanent(f'{file}: the column "{quoted(twice[0])}" is there twice; rename one of them', cause=Cause.DATA)
     if columns and reading.format is None and recognise(dict.fromkeys(columns)) is None:
+        found = ", ".join(map(quoted, columns))
         raise Permanent(
-            f"{file}: no format has the columns {', '.join(columns)}; rename them, or name one: from_format= "
-            f"({', '.join(names())})",
+            f"{file}: no format has the columns {found}; rename them, or name one: from_format= ({', '.join(names())})",
             cause=Cause.DATA,
         )
 
@@ -239,10 +267,9 @@ def _other_format(row: dict[str, Any], known: Format) -> str | None:
 
 
 def _fit(row: dict[str, Any], known: Format, reading: Reading, *, strict: bool) -> Record:
-    fields = known.Row.__struct_encode_fields__
+    fields = fields_read(known, row)
     unknown = {key: row.pop(key) for key in list(row) if key not in fields}
     record = known.to_record(msgspec.convert(row, known.Row, strict=strict))
     if unknown:
-        reading.unknown.update(unknown.keys())
-        record.metadata = record.metadata | unknown
+        reading.unknown.update([keep_aside(record.metadata, key, value) for key, value in unknown.items()])
     return record

@@ -11,6 +11,7 @@ import msgspec
 from queue_app.errors import Permanent
 from queue_app.job_type import nearest
 from queue_app.lifecycle import Cause
+from tasks.data.profiling.quoting import quoted
 from tasks.data.record import content_hash
 from tasks.data.strata import apportion, whole_shares
 
@@ -51,15 +52,15 @@ def check_targets(census: Census, targets: Mapping[str, float], strata: Strata, 
     """
     sizes, known, cure = census.sizes, strata.field, "" if asking else ", 0 drops it"
     problems = [
-        f'targets has no share for {known} = "{name}" ({have:,} examples); give it one{cure}'
+        f'targets has no share for {known} = "{quoted(name)}" ({have:,} examples); give it one{cure}'
         for name, have in sizes.items()
         if name not in targets
     ]
     for name, share in targets.items():
         if asking and not share and sizes.get(name):
-            problems.append(f'"{name}" has {sizes[name]:,} examples and the share 0, but fill=ask drops none')
+            problems.append(f'"{quoted(name)}" has {sizes[name]:,} examples and the share 0, but fill=ask drops none')
         if not asking and share and not sizes.get(name):
-            told = f'no example has {known} = "{name}"{nearest(name, list(sizes))}'
+            told = f'no example has {known} = "{quoted(name)}"{nearest(name, [quoted(size) for size in sizes])}'
             problems.append(f"{told}; correct it, leave it out, or set fill=ask to learn what is missing")
     if problems:
         raise Permanent("; ".join(problems), cause=Cause.DATA)

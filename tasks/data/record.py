@@ -93,6 +93,13 @@ def content_hash(record: Record) -> str:
     return hashlib.sha256(_ENCODER.encode([messages, record.tools, rejected])).hexdigest()
 
 
+def keep_aside(metadata: dict[str, Any], name: str, value: Any) -> str:
+    """Put among the metadata what has no other place; the name that it has there: another one where that is taken."""
+    while metadata.setdefault(name, value) != value:
+        name = f"outer_{name}"
+    return name
+
+
 def count_unheld(record: Record, held: frozenset[str], dropped: Counter[str]) -> None:
     """Count, by field, what a record has beside its messages and a format that holds only `held` cannot take."""
     names, values_of, nothing = _beside(held)

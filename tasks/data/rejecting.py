@@ -41,6 +41,7 @@ class Rejects:
 
     def __init__(self, path: Path | None = None) -> None:
         self.by_rule: Counter[str] = Counter()
+        self.first: BadRow | None = None
         self.path = path
         self._writer = JsonlWriter(path) if path else None
         self._open = False
@@ -71,6 +72,7 @@ class Rejects:
         if not self._open:
             self._writer.__enter__()
             self._open = True
+        self.first = self.first or bad
         self.by_rule[bad.rule] += 1
         raw = bad.raw.decode(errors="backslashreplace")
         self._writer.write(Rejected(str(bad.file), bad.line, bad.rule, bad.field, bad.problem, bad.repair, raw))

@@ -20,6 +20,16 @@ BLOCKS = {
     "fieldset", "figcaption", "figure", "footer", "form", "header", "hr", "li", "main", "ol", "p", "section",
     "summary", "table", "td", "th", "tr", "ul", "caption", "tbody", "thead", "tfoot",
 }  # fmt: skip
+# What the text does not say any more, by the name it is counted under; each by a selector.
+LOST = {
+    "image": "img, picture:not(:has(img))",
+    "link address": "a[href]:not([href^='#'])",
+    "emphasis": "b, strong, i, em, u, ins, mark, dfn",
+    "strike-through": "s, strike, del",
+    "raised or lowered": "sub, sup",
+    "quotation mark-up": "blockquote, q",
+    "merged cell": ":is(td, th):is([colspan]:not([colspan='1']), [rowspan]:not([rowspan='1']))",
+}
 IMAGES = {"img", "picture"}
 INLINE_CODE = {"code", "kbd", "samp", "tt"}
 UNSEEN = {"head", "script", "style", "title", "template"}
@@ -34,7 +44,6 @@ LANGUAGE = re.compile(r"(?:^|[\s-])(?:language|lang|highlight)-([\w+#-]+)")
 class Rendering:
     """The blocks so far, and the one being written."""
 
-    removed: Counter[str]
     blocks: list[str] = field(default_factory=list)
     line: list[str] = field(default_factory=list)
     mark: str = ""  # before the next block: of a heading or a list's item
@@ -68,9 +77,7 @@ class Rendering:
             self.add(_code(node))
         elif tag == "table" and not node.css_first(LAYOUT):
             self.add(_rows(node))
-        elif tag in IMAGES:
-            self.removed["image"] += 1
-        else:
+        elif tag not in IMAGES:
             self.begin(node, tag)
             return True
         return False
@@ -105,8 +112,11 @@ class Rendering:
 
 
 def blocks_of(root: LexborNode, removed: Counter[str]) -> list[str]:
-    """The blocks below an element, in reading order; counts in `removed` what has no text, such as images."""
-    rendering = Rendering(removed)
+    """The blocks below an element, in reading order; counts in `removed` what is `LOST`: images, links, emphasis …"""
+    for kind, selector in LOST.items():
+        if found := len(root.css(selector)):
+            removed[kind] += found
+    rendering = Rendering()
     for text, opened in _walk(root, rendering):
         if opened:
             rendering.line.append(text)

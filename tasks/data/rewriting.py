@@ -1,39 +1,22 @@
-"""Every text of a record that people wrote or can read, and the way to change it in place.
-
-Texts that are JSON – the arguments of a tool call, most answers of tools – are gone through value by value: each string
-is seen without its escapes, and what is not changed stays as it was, byte for byte.
-"""
+"""Every text of a record, whoever wrote it, and the way to change it in place."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import msgspec
+from tasks.data.json_text import Number, is_json, number_of, rewrite_json
 
 if TYPE_CHECKING:
     from tasks.data.record import Message, Record
 
-IDS = "scrubbed"  # the key in a record's metadata that says by which key files it was scrubbed; never looked into
+IDS = "scrubbed"  # the key in a record's metadata under which stands by which key files it was scrubbed
+ID = re.compile(r"s[0-9a-f]{24}")  # what stands there; nothing else is passed over
 
 Change = Callable[[str, str | None, str], str]  # field, the key that the text is the value of, text → new text
 
-
-class Number(str):
-    """A whole number that stood in JSON without quotes; never equal to a text with the same digits."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Number) and str.__eq__(self, other)
-
-    __hash__ = str.__hash__
-
-
-_LITERAL = re.compile(r'("(?:[^"\\]++|\\.)*+")(\s*:)?|(?<![\w.+])-?([0-9]{7,19})(?![\w.])', re.DOTALL)
-_LEAST, _MOST = 10**6, 10**19  # of a number that could be somebody's
+_IDS_FIELD = f"metadata.{IDS}["
 
 
 def rewrite(record: Record, change: Change) -> None:
@@ -42,80 +25,61 @@ def rewrite(record: Record, change: Change) -> None:
         for number, message in enumerate(messages):
             _rewrite_message(message, f"{field}[{number}]", change)
     if record.tools:
-        record.tools = _rewrite_value(record.tools, "tools", None, change)
+        record.tools = rewrite_value(record.tools, "tools", None, change)
+    if record.source_agent:
+        record.source_agent = change("source_agent", None, record.source_agent)
+    if record.target_agent:
+        record.target_agent = change("target_agent", None, record.target_agent)
+    if record.category:
+        record.category = change("category", None, record.category)
+    if record.difficulty:
+        record.difficulty = change("difficulty", None, record.difficulty)
     if record.metadata:
-        ids = {key: value for key, value in record.metadata.items() if key == IDS}
-        others = {key: value for key, value in record.metadata.items() if key != IDS}
-        record.metadata = _rewrite_value(others, "metadata", None, change) | ids
+        record.metadata = rewrite_value(record.metadata, "metadata", None, change)
     if record.origin is not None:
         record.origin.document = change("origin.document", None, record.origin.document)
 
 
-def _rewrite_message(message: Message, field: str, change: Change) -> None:
-    if message.content:
-        message.content = _rewrite_text(message.content, f"{field}.content", change)
-    if message.reasoning:
-        message.reasoning = _rewrite_text(message.reasoning, f"{field}.reasoning", change)
-    if message.name:
-        message.name = change(f"{field}.name", None, message.name)
-    for number, call in enumerate(message.tool_calls):
-        place = f"{field}.tool_calls[{number}].function.arguments"
-        call.function.arguments = _rewrite_text(call.function.arguments, place, change)
-
-
-def _rewrite_text(text: str, field: str, change: Change) -> str:
-    return _rewrite_json(text, field, change) if _is_json(text) else change(field, None, text)
-
-
-def _rewrite_value(value: Any, field: str, key: str | None, change: Change) -> Any:
-    """A value of decoded JSON; a dictionary's keys are texts as well."""
+def rewrite_value(value: Any, field: str, key: str | None, change: Change) -> Any:
+    """A value of decoded JSON, all the way down; a dictionary's keys are texts as well."""
     if isinstance(value, str):
-        return _plain(change(field, key, value))
-    if isinstance(value, int) and not isinstance(value, bool) and _LEAST <= value < _MOST:
-        return _plain(change(field, key, Number(value)))
+        if field.startswith(_IDS_FIELD) and ID.fullmatch(value):
+            return value
+        return _plain(_rewrite_text(value, field, key, change))
+    if isinstance(value, int | float):
+        number = number_of(value)
+        return value if number is None else _plain(change(field, key, number))
     if isinstance(value, list):
-        return [_rewrite_value(item, f"{field}[{number}]", key, change) for number, item in enumerate(value)]
+        return [rewrite_value(item, f"{field}[{number}]", key, change) for number, item in enumerate(value)]
     if isinstance(value, dict):
         return {
-            change(field, None, name): _rewrite_value(item, f"{field}.{name}", name, change)
+            change(field, None, name): rewrite_value(item, f"{field}.{name}" if field else name, name, change)
             for name, item in value.items()
         }
     return value
 
 
-def _plain(text: str) -> str | int:
-    return int(text) if isinstance(text, Number) else text
+def _rewrite_message(message: Message, field: str, change: Change) -> None:
+    if message.content:
+        message.content = _rewrite_text(message.content, f"{field}.content", None, change)
+    if message.reasoning:
+        message.reasoning = _rewrite_text(message.reasoning, f"{field}.reasoning", None, change)
+    if message.name:
+        message.name = change(f"{field}.name", None, message.name)
+    if message.tool_call_id:
+        message.tool_call_id = change(f"{field}.tool_call_id", None, message.tool_call_id)
+    for number, call in enumerate(message.tool_calls):
+        place, function = f"{field}.tool_calls[{number}]", call.function
+        call.id = change(f"{place}.id", None, call.id)
+        function.name = change(f"{place}.function.name", None, function.name)
+        function.arguments = _rewrite_text(function.arguments, f"{place}.function.arguments", None, change)
 
 
-def _is_json(text: str) -> bool:
-    if text[:1] not in "{[" and text.lstrip()[:1] not in ("{", "["):
-        return False
-    try:
-        return isinstance(msgspec.json.decode(text), dict | list)
-    except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
-        return False
+def _rewrite_text(text: str, field: str, key: str | None, change: Change) -> str:
+    if is_json(text):
+        return rewrite_json(text, lambda inner, value: change(field, inner, value))
+    return change(field, key, text)
 
 
-def _rewrite_json(text: str, field: str, change: Change) -> str:
-    key: str | None = None
-
-    def replace(match: re.Match[str]) -> str:
-        nonlocal key
-        literal, colon, number = match.groups()
-        if literal is None:
-            new = change(field, key, Number(number))
-            return match[0] if isinstance(new, Number) else match[0].replace(number, _quoted(new))
-        old = json.loads(literal, strict=False)
-        new = change(field, None if colon else key, old)
-        if colon:
-            key = old
-        return match[0] if new == old else _quoted(new) + (colon or "")
-
-    return _LITERAL.sub(replace, text)
-
-
-def _quoted(text: str) -> str:
-    if isinstance(text, Number):
-        return str.__str__(text)
-    # half a surrogate pair can be said in JSON, and not in UTF-8
-    return json.dumps(text, ensure_ascii=any("\ud800" <= c <= "\udfff" for c in text))
+def _plain(text: str) -> str | int | float:
+    return text.value if isinstance(text, Number) else text

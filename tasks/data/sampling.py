@@ -11,13 +11,15 @@ import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.following import unfit
+from tasks.data.profiling.quoting import quoted
+from tasks.data.reading import unfit
 from tasks.data.strata import NONE, Strata, apportion, field_of, label_of, path_of, weight_of, whole_weight
 
 if TYPE_CHECKING:
@@ -52,9 +54,13 @@ class Lots:
 
     def draw(self, record: Record, position: int) -> float:
         said = _ENCODER.encode(record) if self.by == "content" else str(position).encode()
-        digest = hashlib.sha256(f"{self.seed}:".encode() + said).digest()[:8]
-        lot = ((int.from_bytes(digest) >> 11) + 0.5) / _SPAN
+        digest = hashlib.sha256(self._seed + said).digest()
+        lot = ((int.from_bytes(digest[:8]) >> 11) + 0.5) / _SPAN
         return -math.log(lot) / weight_of(record) if self.weighted else lot
+
+    @cached_property
+    def _seed(self) -> bytes:
+        return f"{self.seed}:".encode()
 
 
 @dataclass
@@ -97,7 +103,7 @@ def take_census(rows: Iterable[Row], strata: Strata, lots: Lots, where: Mapping[
     census = Census(seen={name: Counter() for name in where})
     asked = {name: (path_of(name), value) for name, value in where.items()}
     for position, row in enumerate(rows):
-        if all(_has(row.record, path, value, census.seen[name]) for name, (path, value) in asked.items()):
+        if not asked or all(_has(row.record, *want, census.seen[name]) for name, want in asked.items()):
             _admit(census, row, position, strata, lots)
         else:
             census.outside += 1
@@ -134,7 +140,9 @@ def fit_quotas(census: Census, quotas: Mapping[str, int], *, allow_fewer: bool =
         Permanent: a stratum has less than its quota and that is not allowed; names each with both numbers
     """
     sizes = census.sizes
-    short = [f'"{name}" has {sizes[name]:,} of {quota:,}' for name, quota in quotas.items() if sizes[name] < quota]
+    short = [
+        f'"{quoted(name)}" has {sizes[name]:,} of {quota:,}' for name, quota in quotas.items() if sizes[name] < quota
+    ]
     if short and not allow_fewer:
         raise Permanent(
             f"not every stratum can give its share{_left_out(census)}: {_listed(short)}; ask for fewer, take "
@@ -192,7 +200,7 @@ def _admit(census: Census, row: Row, position: int, strata: Strata, lots: Lots) 
 def _refuse_nothing(census: Census, strata: Strata, where: Mapping[str, str]) -> None:
     if not census.strata:
         asked = " and ".join(f'{name}="{value}"' for name, value in where.items())
-        found = "; ".join(f"{name} is {_listed(sorted(seen))}" for name, seen in census.seen.items())
+        found = "; ".join(f"{name} is {_listed(list(map(quoted, sorted(seen))))}" for name, seen in census.seen.items())
         told = f"no example has {asked}; {found}" if census.outside else "there is no example to draw from"
         raise Permanent(f"{told}{_left_out(census, outside=False)}", cause=Cause.DATA)
     if strata.field is not None and list(census.strata) == [NONE]:

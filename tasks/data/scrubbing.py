@@ -2,7 +2,7 @@
 
 Covered: all texts of a record (see `rewriting`), each looked through again after replacing until nothing new is found.
 Not covered: what the detectors do not know (see `personal`), and values found with less than the asked confidence; the
-latter are counted.
+latter are counted (see `remains`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ import hmac
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
+from tasks.data.json_text import Number, Spelled, cut, splice
 from tasks.data.key_file import KeyFile
-from tasks.data.personal import Confidence, Search
+from tasks.data.personal import Search
 from tasks.data.record import encode
-from tasks.data.rewriting import IDS, rewrite
+from tasks.data.rewriting import ID, IDS, rewrite
 from tasks.data.scanning import find_in_value
 from tasks.data.surrogates import SHAPE, draw_surrogate
 
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 Mode = Literal["placeholder", "surrogate"]
 PLACEHOLDER = re.compile(r"\[[A-Z_]{2,20}_[1-9][0-9]{0,5}\]")
 _ROUNDS = 4  # replacing can bring two halves together; twice is the most that was seen
-_SHOWN_LINES = 10
 _TRIES = 2000  # for a surrogate that stands for nothing else yet
 
 
@@ -103,21 +103,16 @@ class Scrubber:
 
         rewrite(record, change)
         if example:
-            record.metadata[IDS] = [*ids_of(record), example]
+            record.metadata[IDS] = [*marks_of(record), example]
 
     def _replace(self, key: str | None, text: str, stand_in: Callable[[str, str], str]) -> str:
         for _ in range(_ROUNDS):
             found = self.find_new(key, text)
             if not found:
                 break
-            pieces, at = [], 0
-            for finding in found:
-                whole = (finding.start, finding.end) == (0, len(text))
-                value = text if whole else text[finding.start : finding.end]  # a number that stands alone stays one
-                pieces += [text[at : finding.start], stand_in(finding.type, value)]
-                at = finding.end
-                self.replaced[finding.type] += 1
-            text = "".join([*pieces, text[at:]])
+            found = found[:1] if isinstance(text, Number) else found
+            self.replaced.update(each.type for each in found)
+            text = splice(text, [(start, end, stand_in(kind, cut(text, start, end))) for start, end, kind, _ in found])
         return text
 
     def _stand_in(self, kind: str, value: str, example: _Example) -> str:
@@ -128,8 +123,8 @@ class Scrubber:
             numbered = (f"[{kind.upper()}_{number}]" for number in count(1))
             known[kind, value] = made = next(each for each in numbered if each not in taken)
             taken.add(made)
-            if name:
-                self.keys.put(made, value, name)
+        if name:
+            self.keys.put(known[kind, value], value, name)
         return known[kind, value]
 
     def _surrogate(self, kind: str, value: str) -> str:
@@ -143,8 +138,9 @@ class Scrubber:
                     "take mode=placeholder, or scrub the parts of the data set one by one",
                     cause=Cause.DATA,
                 )
-            self._taken[made] = value
             self._by_value[kind, value] = made
+        if made not in self._taken or isinstance(value, Spelled):
+            self._taken[made] = value
         return made
 
     def _id(self, record: Record) -> str:
@@ -155,39 +151,23 @@ class Scrubber:
 _Example = tuple[dict[tuple[str, str], str], set[str], str]
 
 
+def marks_of(record: Record) -> list[Any]:
+    """What stands in a record's metadata where ids of scrubbings go.
+
+    Raises:
+        Permanent: it is no list, so that no id can stand there too
+    """
+    marks = record.metadata.get(IDS, [])
+    if not isinstance(marks, list):
+        raise Permanent(
+            f"an example has metadata.{IDS}, where a scrubbing with a key file keeps its ids, with something else in "
+            "it; rename that, or scrub without key_file",
+            cause=Cause.DATA,
+        )
+    return marks
+
+
 def ids_of(record: Record) -> list[str]:
     """By which tables of key files the placeholders of a record can be undone."""
-    ids = record.metadata.get(IDS, [])
-    return [each for each in ids if isinstance(each, str)] if isinstance(ids, list) else []
-
-
-@dataclass
-class Remains:
-    """What a second scan finds in what a scrubber has made."""
-
-    found: Counter[str] = field(default_factory=Counter)
-    lines: list[int] = field(default_factory=list)  # the first examples with something left
-    less_sure: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def total(self) -> int:
-        return self.found.total()
-
-
-def find_remains(scrubber: Scrubber, records: Iterable[Record]) -> Remains:
-    """Scan scrubbed records once more, by the same search; what is below its confidence is counted apart."""
-    remains, least = Remains(), scrubber.search.least
-    second = replace(scrubber, search=replace(scrubber.search, least=Confidence.LOW))
-
-    def weigh(field: str, key: str | None, text: str) -> str:
-        del field
-        for finding in second.find_new(key, text):
-            (remains.found if finding.confidence >= least else remains.less_sure)[finding.type] += 1
-        return text
-
-    for line, record in enumerate(records, 1):
-        before = remains.total
-        rewrite(record, weigh)
-        if remains.total > before and len(remains.lines) < _SHOWN_LINES:
-            remains.lines.append(line)
-    return remains
+    marks = record.metadata.get(IDS, [])
+    return [mark for mark in marks if isinstance(mark, str) and ID.fullmatch(mark)] if isinstance(marks, list) else []

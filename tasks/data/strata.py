@@ -6,7 +6,7 @@ import math
 from bisect import bisect_right
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,11 +103,11 @@ def path_of(name: str) -> tuple[str, ...]:
 
 def field_of(record: Record, path: tuple[str, ...]) -> Any:
     """The value at a path in a record, None where there is none; an example's weight is 1 unless it says another."""
-    first, *rest = path
+    first = path[0]
     value: Any = getattr(record, first)
     if value is None and first == "weight":
         return 1.0
-    for key in rest:
+    for key in path[1:]:
         value = value.get(key) if isinstance(value, dict) else getattr(value, key, None)
     return value
 
@@ -155,6 +155,7 @@ def whole_shares(shares: Mapping[str, float]) -> dict[str, int]:
     return {name: int(share * common) for name, share in exact.items()}
 
 
+@lru_cache(1024)
 def whole_weight(weight: float) -> int:
     """The weight in units of the smallest number there is, so that a sum is exact and has no order."""
     over, under = weight.as_integer_ratio()

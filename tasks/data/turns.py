@@ -43,6 +43,8 @@ class Turns:
             and message.reasoning is None
             and (self.names or message.name is None)
             and (self.developer or message.role != "developer")
+            and (not message.tool_calls or message.role == "assistant")
+            and (message.tool_call_id is None or message.role == "tool")
         ):
             return message
         return self._reduce(message, dropped)
@@ -53,15 +55,19 @@ class Turns:
         reasoning = message.reasoning if self.reasoning and answer else None
         name = message.name if self.names else None
         role = "system" if message.role == "developer" and not self.developer else message.role
+        calls = message.tool_calls if answer else []
+        answered = message.tool_call_id if message.role == "tool" else None
         for field, kept, was in (
             ("weight", weight, message.weight),
             ("reasoning", reasoning, message.reasoning),
             ("name", name, message.name),
             ("role", role, message.role),
+            ("tool_calls", calls, message.tool_calls),
+            ("tool_call_id", answered, message.tool_call_id),
         ):
             if kept != was:
                 dropped[f"messages[].{field}"] += 1
-        return Message(role, message.content, name, weight, message.tool_calls, message.tool_call_id, reasoning)
+        return Message(role, message.content, name, weight, calls, answered, reasoning)
 
 
 def until_last(messages: list[Message], dropped: Counter[str], *, text: bool = False) -> list[Message]:
@@ -77,6 +83,19 @@ def until_last(messages: list[Message], dropped: Counter[str], *, text: bool = F
                 dropped["messages"] += len(messages) - number
             return messages[:number]
     raise ValueError(ANSWERLESS if not text else 'messages: none from "assistant" has text and no tool call')
+
+
+def learned_text(message: Message, number: int) -> str:
+    """The answer of an example in which one text is learned, whatever it weighs.
+
+    Raises:
+        ValueError: it has no text, or it shall not be learned
+    """
+    if not message.content:
+        raise ValueError(f"messages[{number}].content: there is no text to learn")
+    if message.weight == 0:
+        raise ValueError(f"messages[{number}].weight: is 0, and this format has every answer learned")
+    return message.content
 
 
 def content_of(message: Message, dropped: Counter[str]) -> str:

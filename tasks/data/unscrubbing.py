@@ -6,8 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from tasks.data.rewriting import IDS, Number, rewrite
+import msgspec
+
+from tasks.data.json_text import Number, splice
+from tasks.data.rewriting import IDS, rewrite
 from tasks.data.scrubbing import PLACEHOLDER, ids_of
+from tasks.data.statistics import STATISTICS
 from tasks.data.surrogates import SHAPE
 
 if TYPE_CHECKING:
@@ -26,7 +30,8 @@ class Unscrubber:
     """Puts the values back; `unresolved` counts placeholders that the key file says nothing about.
 
     Covered: examples that were shuffled, left out, mixed with others or scrubbed again. Not covered: a text that was
-    there before and equals a surrogate, such as a number for films: it is taken for one.
+    there before and equals a surrogate, such as a number for films: it is taken for one; and a value that stood in one
+    example's JSON with escapes and without: it comes back with them.
     """
 
     keys: KeyFile
@@ -34,6 +39,7 @@ class Unscrubber:
     touched: int = 0
     restored: Counter[str] = field(default_factory=Counter)  # by type; secrets of all kinds under one name
     unresolved: int = 0
+    foreign: int = 0  # examples that were scrubbed with a key file, and not with this one
 
     def restore(self, records: Iterable[Record]) -> Iterator[Record]:
         """The records as they were before; each is changed in place."""
@@ -62,45 +68,37 @@ class Unscrubber:
             return text
 
         rewrite(record, change)
-        left = [each for each in ids if each not in mine]
+        self.foreign += bool(ids) and not mine
         if mine:
+            left = [each for each in record.metadata[IDS] if each not in mine]
             record.metadata = {key: value for key, value in record.metadata.items() if key != IDS}
             record.metadata |= {IDS: left} if left else {}
 
     def _put_back(self, shape: re.Pattern[str], table: dict[str, str], text: str) -> str:
-        def value_of(match: re.Match[str]) -> str:
-            value = table.get(match[0])
-            if value is None:
-                return match[0]
-            kind = match.lastgroup or match[0][1:].rpartition("_")[0].lower()
-            self.restored[kind] += 1
-            return value
-
         for _ in range(_ROUNDS):
-            whole = table.get(text)
-            if whole is not None:  # what was a number in JSON becomes one again
-                self.restored[_kind_of(shape, text)] += 1
-                return whole
-            new = shape.sub(value_of, text)
-            if new == text:
+            known = [match for match in shape.finditer(text) if match[0] in table]
+            if not known:
                 break
-            text = new
+            self.restored.update(match.lastgroup or match[0][1:].rpartition("_")[0].lower() for match in known)
+            text = splice(text, [(*match.span(), table[match[0]]) for match in known])
+            if isinstance(text, Number):  # what was a number in JSON is one again
+                break
         return text
 
 
-def unscrub(source: Path, key_file: Path) -> Iterator[Record]:
-    """The examples of a scrubbed data set as they were before.
-
-    Raises:
-        Invalid: the key file cannot be read
-        Permanent: an example is bad; names file and line
-    """
-    from tasks.data.key_file import read_key_file
-    from tasks.data.reading import read_records
-
-    return Unscrubber(read_key_file(key_file)).restore(read_records(source))
+def keys_of(source: Path) -> list[str]:
+    """The fingerprints of the key files that a dataset was scrubbed with and not restored by; none if it says none."""
+    try:
+        told = msgspec.json.decode((source / STATISTICS).read_bytes(), type=_Statistics)
+    except (OSError, msgspec.DecodeError):
+        return []
+    return [*told.scrub.keys, *told.unscrub.keys]
 
 
-def _kind_of(shape: re.Pattern[str], stand_in: str) -> str:
-    match = shape.fullmatch(stand_in)
-    return (match and match.lastgroup) or stand_in[1:].rpartition("_")[0].lower()
+class _Keys(msgspec.Struct, frozen=True):
+    keys: tuple[str, ...] = ()
+
+
+class _Statistics(msgspec.Struct):
+    scrub: _Keys = _Keys()
+    unscrub: _Keys = _Keys()

@@ -50,7 +50,7 @@ def shape(error: Exception) -> tuple[str, str, str]:
 def syntax(raw: bytes, error: Exception) -> tuple[str, str, str]:
     """Rule, problem and repair of a row that is no JSON."""
     if isinstance(error, UnicodeDecodeError):
-        return "encoding", _not_utf8(raw), "save the file as UTF-8"
+        return "encoding", not_utf8(raw), "save the file as UTF-8"
     if isinstance(error, RecursionError):
         return "json", "nested too deeply to be an example", "leave it out"
     if b"\0" in raw:
@@ -61,7 +61,7 @@ def syntax(raw: bytes, error: Exception) -> tuple[str, str, str]:
     except json.JSONDecodeError as first:
         return "json", f"not JSON: {first.msg} at column {first.colno}", REPAIR
     except UnicodeDecodeError:
-        return "encoding", _not_utf8(raw), "save the file as UTF-8"
+        return "encoding", not_utf8(raw), "save the file as UTF-8"
     except (ValueError, RecursionError):
         return "json", f"not JSON: {error}", REPAIR
     if found := _HALF.search(raw):
@@ -71,7 +71,8 @@ def syntax(raw: bytes, error: Exception) -> tuple[str, str, str]:
     return "json", "NaN and Infinity are not JSON", "write null or a number"
 
 
-def _not_utf8(raw: bytes) -> str:
+def not_utf8(raw: bytes) -> str:
+    """Where a row is not UTF-8, counted from its own first byte."""
     try:
         raw.decode()
     except UnicodeDecodeError as error:

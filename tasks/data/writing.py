@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import gzip
+import hashlib
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
+import zstandard
 
 from tasks.data.columns import arrow_schema, to_cells
 from tasks.data.finding import EXAMPLES
@@ -17,15 +20,28 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import BinaryIO, Self
 
+    import pyarrow
+    import pyarrow.parquet
+
     from tasks.data.record import Record
 
 
 LINES = 256  # written at a time
 GROUP_ROWS = 10_000  # of a Parquet file
+_STATE: dict[str, Any] = {  # of a folder that `datasets` saved: all columns, as they are
+    "_format_columns": None,
+    "_format_kwargs": {},
+    "_format_type": None,
+    "_output_all_columns": False,
+    "_split": None,
+}
 
 
 class JsonlWriter:
-    """A JSONL file that is complete or absent: it takes its name when the block ends without an error."""
+    """A JSONL file that is complete or absent: it takes its name when the block ends without an error.
+
+    It is packed where the name ends in .gz or .zst.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -34,10 +50,12 @@ class JsonlWriter:
         self._lines: list[bytes] = []
         self._part = path.with_name(f".{path.name}.part")
         self._file: BinaryIO
+        self._out: BinaryIO  # the file, or what packs into it
 
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._part.open("wb")
+        self._out = _packing(self.path, self._file)
         return self
 
     def write(self, row: Any) -> None:
@@ -54,11 +72,13 @@ class JsonlWriter:
     def flush(self) -> None:
         """Write what is held back; also called when all rows have come."""
         if self._lines:
-            self._file.write(b"\n".join([*self._lines, b""]))
+            self._out.write(b"\n".join([*self._lines, b""]))
             self._lines.clear()
 
     def finish(self) -> None:
         """Write what stands behind all rows; also called when the work failed."""
+        if self._out is not self._file:
+            self._out.close()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         complete = False
@@ -99,7 +119,8 @@ class CsvWriter(JsonlWriter):
     def __enter__(self) -> Self:
         super().__enter__()
         self._text = io.StringIO(newline="")
-        self._table = csv.writer(self._text, lineterminator="\n")
+        # every cell in quotes: a carriage return without them would end the row
+        self._table = csv.writer(self._text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         self._table.writerow(self._names)
         return self
 
@@ -111,28 +132,31 @@ class CsvWriter(JsonlWriter):
             self.flush()
 
     def flush(self) -> None:
-        self._file.write(self._text.getvalue().encode())
+        self._out.write(self._text.getvalue().encode())
         self._text.seek(0)
         self._text.truncate()
 
 
 class ParquetWriter(JsonlWriter):
-    """A Parquet file of one format's rows, complete or absent; lists and objects are JSON in a text."""
+    """A Parquet file of one format's rows, complete or absent; objects with any keys are JSON in a text."""
 
     def __init__(self, path: Path, kind: type[msgspec.Struct]) -> None:
         super().__init__(path)
-        self._kind = kind
+        self._schema = arrow_schema(kind)
         self._rows: list[dict[str, Any]] = []
 
     def __enter__(self) -> Self:
-        import pyarrow.parquet
-
         super().__enter__()
-        self._table = pyarrow.parquet.ParquetWriter(self._file, arrow_schema(self._kind), compression="zstd")
+        self._table = self._begin(self._schema)
         return self
 
+    def _begin(self, schema: pyarrow.Schema) -> pyarrow.parquet.ParquetWriter | pyarrow.RecordBatchStreamWriter:
+        import pyarrow.parquet
+
+        return pyarrow.parquet.ParquetWriter(self._file, schema, compression="zstd")
+
     def write(self, row: msgspec.Struct) -> None:
-        self._rows.append(to_cells(row))
+        self._rows.append(to_cells(row, nested=True))
         self.count += 1
         if len(self._rows) == GROUP_ROWS:
             self.flush()
@@ -140,11 +164,40 @@ class ParquetWriter(JsonlWriter):
     def flush(self) -> None:
         import pyarrow
 
-        self._table.write_table(pyarrow.Table.from_pylist(self._rows, schema=arrow_schema(self._kind)))
+        self._table.write_table(pyarrow.Table.from_pylist(self._rows, schema=self._schema))
         self._rows.clear()
 
     def finish(self) -> None:
         self._table.close()
+
+
+class SavedWriter(ParquetWriter):
+    """A folder as Hugging Face's `datasets` saves one, complete or absent, with the columns of a Parquet file."""
+
+    def __init__(self, folder: Path, kind: type[msgspec.Struct]) -> None:
+        super().__init__(folder / "data-00000-of-00001.arrow", kind)
+
+    def _begin(self, schema: pyarrow.Schema) -> pyarrow.RecordBatchStreamWriter:
+        import pyarrow
+
+        return pyarrow.ipc.new_stream(self._file, schema)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        super().__exit__(kind, error, at)
+        if kind is None:
+            with self.path.open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()[:16]
+            state = {"_data_files": [{"filename": self.path.name}], "_fingerprint": digest, **_STATE}
+            self.path.with_name("dataset_info.json").write_bytes(b"{}")
+            self.path.with_name("state.json").write_bytes(msgspec.json.encode(state))
+
+
+def _packing(path: Path, file: BinaryIO) -> BinaryIO:
+    if path.suffix == ".gz":
+        return cast("BinaryIO", gzip.GzipFile("", "wb", fileobj=file, mtime=0))  # the same rows, the same bytes
+    if path.suffix == ".zst":
+        return cast("BinaryIO", zstandard.ZstdCompressor().stream_writer(file, closefd=False))
+    return file
 
 
 def _cell(value: Any) -> Any:

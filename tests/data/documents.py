@@ -140,14 +140,15 @@ def _printed(block: Block) -> list[str]:
     return ["P" + line for line in (block.text.split("\n") if block.kind == "table" else hyphenated(block.text))]
 
 
-def hyphenated(text: str) -> list[str]:
-    """The text in lines, long words broken with a hyphen where a line ends."""
-    lines, line = [], ""
+def hyphenated(text: str, most_points: float = LINE_POINTS, indent: float = 0) -> list[str]:
+    """The text in lines of Helvetica, long words broken with a hyphen; the first line is shorter by the indent."""
+    lines, line = list[str](), ""
     for word in text.split():
-        if _points(f"{line} {word}") <= LINE_POINTS:
+        room = most_points if lines else most_points - indent
+        if _points(f"{line} {word}") <= room:
             line = f"{line} {word}".strip()
             continue
-        fitting = [end for end in range(3, len(word) - 2) if _points(f"{line} {word[:end]}-") <= LINE_POINTS]
+        fitting = [end for end in range(3, len(word) - 2) if _points(f"{line} {word[:end]}-") <= room]
         if fitting and word.isalpha():
             lines.append(f"{line} {word[: fitting[-1]]}-")
             line = word[fitting[-1] :]
@@ -162,15 +163,15 @@ def _points(text: str) -> float:
 
 
 def _page(lines: Sequence[str], number: str) -> str:
-    shown = [_drawn(RUNNING, "F1 9", 60, 800), _drawn(number, "F1 9", 280, 30)]
+    shown = [drawn(RUNNING, "F1 9", 60, 800), drawn(number, "F1 9", 280, 30)]
     fonts = {"H": "F1 16", "C": "F2 9", "P": "F1 10"}
     for at, line in enumerate(lines):
         if line[1:].strip():
-            shown.append(_drawn(line[1:], fonts[line[0]], 60, 770 - 16 * at))
+            shown.append(drawn(line[1:], fonts[line[0]], 60, 770 - 16 * at))
     return "\n".join(shown)
 
 
-def _drawn(text: str, font: str, left: int, bottom: int) -> str:
+def drawn(text: str, font: str, left: float, bottom: float) -> str:
     shown = re.sub(r"([\\()])", r"\\\1", text)
     return f"BT /{font} Tf {left} {bottom} Td ({shown}) Tj ET"
 

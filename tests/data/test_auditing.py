@@ -5,17 +5,23 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
 from queue_app.errors import Cancelled, Permanent, Transient
 from queue_app.lifecycle import Cause, State
+from tasks.data.auditing import processes
+from tasks.data.auditing.piece import Crashed, Tick
 from tasks.data.auditing.planning import AuditPlan, plan_parts
-from tasks.data.auditing.processes import Crashed, Tick, run_side_by_side
+from tasks.data.auditing.processes import run_side_by_side
 from tasks.data.gates import Thresholds
 
 if TYPE_CHECKING:
@@ -88,25 +94,58 @@ def test_the_report_names_the_lines(run_here: RunHere, dataset: Path) -> None:
 
 
 def test_a_threshold_that_is_passed_says_no_and_still_publishes(run_here: RunHere, dataset: Path) -> None:
-    job = run_here("dataset.audit", source=str(dataset), max_pii=0, max_mojibake=0.5, min_examples=100)
+    job = run_here("dataset.audit", source=str(dataset), max_pii=0, max_mojibake=0.5, min_examples=100, max_bad_rows=1)
     assert (job.state, job.cause) == (State.FAILED, Cause.GATE)
     assert job.failure is not None
     assert "max_pii=0: 2" in job.failure
     assert "min_examples=100: 43" in job.failure
     assert "max_mojibake" not in job.failure
+    assert f"tuneyard data show {report_of(run_here, job.failure).parent.name[:12]}" in job.failure
     checks = json.loads((report_of(run_here, job.failure) / "report.json").read_bytes())["checks"]
     assert {check["name"]: check["passed"] for check in checks} == {
         "min_examples": False,
+        "max_bad_rows": True,
         "max_pii": False,
         "max_mojibake": True,
     }
 
 
 def test_a_threshold_that_holds_says_yes(run_here: RunHere, dataset: Path) -> None:
-    job = run_here("dataset.audit", source=str(dataset), max_pii=0.1, max_secrets=0)
-    assert job.state == State.SUCCEEDED
+    job = run_here("dataset.audit", source=str(dataset), max_pii=0.1, max_secrets=0, max_bad_rows=1)
+    assert job.state == State.SUCCEEDED, job.failure
     assert job.result is not None
     assert job.result["passed"] is True
+
+
+@pytest.mark.parametrize(("lines", "failed"), [("", "min_examples=1: 0"), ("{broken\n" * 2, "max_bad_rows=0: 2")])
+def test_a_file_that_was_not_read_passes_no_gate(run_here: RunHere, tmp_path: Path, lines: str, failed: str) -> None:
+    path = tmp_path / "unread.jsonl"
+    path.write_text(lines, encoding="utf-8")
+    job = run_here("dataset.audit", source=str(path), max_secrets=0)
+    assert job.cause == Cause.GATE
+    assert failed in str(job.failure)
+
+
+def test_findings_below_the_confidence_asked_for_are_told_apart(run_here: RunHere, tmp_path: Path) -> None:
+    path = tmp_path / "unsure.jsonl"
+    path.write_text(chat("Where is the router?", "At 192.168.0.17.") + "\n", encoding="utf-8")
+    usual = run_here("dataset.audit", source=str(path))
+    assert usual.result is not None
+    assert (usual.result["pii"], usual.result["less_sure"]) == (0, {"ip": 1})
+    assert "Less sure" in (run_here.artifact(usual.result["report"]) / "report.md").read_text(encoding="utf-8")
+    low = run_here("dataset.audit", source=str(path), least="low")
+    assert low.result is not None
+    assert (low.result["pii"], low.result["less_sure"]) == (1, {})
+
+
+def test_phone_numbers_are_looked_for_as_the_regions_say(run_here: RunHere, tmp_path: Path) -> None:
+    path = tmp_path / "phones.jsonl"
+    path.write_text(chat("Where can I call?", "Call 01 42 68 53 00 by day.") + "\n", encoding="utf-8")
+    found = [
+        (run_here("dataset.audit", source=str(path), least="low", regions=[region]).result or {})["pii"]
+        for region in ("US", "FR")
+    ]
+    assert found == [0, 1]
 
 
 @pytest.mark.parametrize(
@@ -167,14 +206,53 @@ def die(tick: Tick) -> None:
     os._exit(7)
 
 
+def hang(tick: Tick) -> None:
+    tick(os.getpid())
+    threading.Event().wait()
+
+
+def end_late(tick: Tick) -> int:
+    threading.Thread(target=threading.Event().wait).start()  # keeps its process after the work is done
+    tick(os.getpid())
+    return 8
+
+
 def go_on(tick: Tick) -> None:
-    count = 0
     while True:
-        tick(count := count + 1)
+        tick(os.getpid())
+
+
+def interrupt_itself(tick: Tick) -> int:
+    tick(1)
+    os.kill(os.getpid(), signal.SIGINT)
+    return 9
+
+
+def never_ready() -> NoReturn:
+    while True:
+        threading.Event().wait()
+
+
+class SlowToLoad:
+    """Work that its process never has in hand."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return never_ready, ()
+
+    def __call__(self, tick: Tick) -> None:
+        tick(1)
 
 
 def nowhere(examples: Mapping[str, int]) -> None:
     del examples
+
+
+def lives(process_id: int) -> bool:
+    try:
+        os.kill(process_id, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_pieces_of_work_come_back_from_their_processes_by_name() -> None:
@@ -185,10 +263,10 @@ def test_pieces_of_work_come_back_from_their_processes_by_name() -> None:
     assert seen == {"to 5": 5, "to 6": 6, "to 7": 7}
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_refusal_keeps_its_cause(processes: int) -> None:
+@pytest.mark.parametrize("cores", [1, 2])
+def test_a_refusal_keeps_its_cause(cores: int) -> None:
     with pytest.raises(Permanent, match="no ") as refused:
-        run_side_by_side({"a": refuse, "b": refuse}, processes, nowhere)
+        run_side_by_side({"a": refuse, "b": refuse}, cores, nowhere)
     assert refused.value.cause == Cause.DATA
 
 
@@ -204,18 +282,61 @@ def test_a_process_that_dies_is_a_loss_that_may_be_retried() -> None:
     assert lost.value.cause == Cause.LOST
 
 
-@pytest.mark.parametrize("processes", [1, 2])
-def test_an_interruption_ends_every_process(processes: int) -> None:
+def test_a_process_that_hangs_is_ended_and_may_be_retried() -> None:
+    told: dict[str, int] = {}
+    with pytest.raises(Transient, match=r"the process for a has said nothing for 0.3 s, after [\d,]+ examples") as lost:
+        run_side_by_side({"a": hang}, 2, told.update, silent_seconds=0.3)
+    assert lost.value.cause == Cause.LOST
+    assert told["a"] == 0 or not lives(told["a"])
+
+
+def test_a_process_that_never_begins_is_ended_and_may_be_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "START_SECONDS", 0.3)
+    with pytest.raises(Transient, match="the process for a has not begun within 0.3 s") as lost:
+        run_side_by_side({"a": SlowToLoad()}, 2, nowhere)
+    assert lost.value.cause == Cause.LOST
+
+
+def test_an_interrupt_of_the_whole_group_is_the_parents_to_answer() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    assert run_side_by_side({"a": interrupt_itself}, 2, nowhere)["a"].result == 9
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
+def test_a_script_without_a_guard_is_not_run_again_in_its_processes(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from functools import partial\n"
+        "from tasks.data.auditing.processes import run_side_by_side\n"
+        "from tests.data.test_auditing import count_to, nowhere\n"
+        "print('once', flush=True)\n"
+        "print(run_side_by_side({'a': partial(count_to, 5)}, 2, nowhere)['a'].result)\n"
+    )
+    places = os.pathsep.join(str(Path(place).absolute()) for place in sys.path)
+    environment = os.environ | {"PYTHONPATH": places}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("once\n5\n", "")
+
+
+def test_a_process_that_has_said_what_it_found_need_not_end_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "EXIT_SECONDS", 0.1)
+    told: dict[str, int] = {}
+    assert run_side_by_side({"a": end_late}, 2, told.update)["a"].result == 8
+    assert not lives(told["a"])
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_an_interruption_ends_every_process(cores: int) -> None:
+    told: dict[str, int] = {}
+
     def look(examples: Mapping[str, int]) -> None:
-        if any(examples.values()):
+        told.update(examples)
+        if sum(map(bool, told.values())) == cores:
             raise Cancelled("enough")
 
     with pytest.raises(Cancelled):
-        run_side_by_side({"a": go_on, "b": go_on}, processes, look)
-    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if children.exists():
-        names = [Path(f"/proc/{child}/cmdline").read_text() for child in children.read_text().split()]
-        assert not any("spawn_main" in name for name in names)
+        run_side_by_side({"a": go_on, "b": go_on}, cores, look)
+    assert not any(lives(process_id) for process_id in told.values() if process_id != os.getpid())
 
 
 def test_copies_are_counted_and_judged(run_here: RunHere, tmp_path: Path) -> None:
@@ -232,7 +353,7 @@ def test_copies_are_counted_and_judged(run_here: RunHere, tmp_path: Path) -> Non
 def test_two_processes_find_what_one_finds(dataset: Path) -> None:
     parts = plan_parts(AuditPlan(dataset, tokenizers=["o200k_base"]))
     assert parts.processes == 1  # it is small
-    one, two = (run_side_by_side(parts.pieces, processes, nowhere) for processes in (1, 2))
+    one, two = (run_side_by_side(parts.pieces, cores, nowhere) for cores in (1, 2))
     assert {name: piece.result for name, piece in one.items()} == {name: piece.result for name, piece in two.items()}
     assert set(one) == {"duplicates", "contradictions", "personal", "profile"}
 
@@ -276,3 +397,24 @@ def test_a_holdout_with_a_broken_row_is_refused(run_here: RunHere, dataset: Path
     job = run_here("dataset.audit", source=str(path), holdout=str(dataset))
     assert job.cause == Cause.DATA
     assert "line 4" in str(job.failure)
+
+
+def test_a_source_is_read_in_the_format_that_is_named(run_here: RunHere, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps({"instruction": "Add 1 and 2.", "input": "", "output": "3"}) + "\n", encoding="utf-8")
+    named = run_here("dataset.audit", source=str(path), from_format="alpaca")
+    assert (named.result or {})["bad_rows"] == 0, named.failure
+    other = run_here("dataset.audit", source=str(path), from_format="sharegpt")
+    assert (other.result or {})["bad_rows"] == 1, other.failure
+
+
+def test_personal_keys_are_masked_and_alike_ones_are_counted_together(run_here: RunHere, tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    message = {"role": "user", "content": "Who?", E_MAIL: 1}
+    rows = [chat("Who?", "Me.", **{f"{first}{E_MAIL}": 1}) for first in ("", "m")]
+    path.write_text("\n".join([*rows, json.dumps({"messages": [message]})]) + "\n", encoding="utf-8")
+    job = run_here("dataset.audit", source=str(path))
+    found = json.loads((run_here.artifact((job.result or {})["report"]) / "report.json").read_bytes())["data"]["rows"]
+    assert list(found["unknown_keys"].values()) == [2]
+    assert E_MAIL not in json.dumps(found)
+    assert "m….de: is not known here" in found["first_bad"][0]["problem"]

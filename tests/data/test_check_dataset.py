@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import date
 from pathlib import Path
 from subprocess import run
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from queue_app.lifecycle import Cause, State
 from tasks.check_dataset import CheckDataset
+from tasks.data.checking.closings import Standing, standing
 from tasks.data.record import Message, Record
 from tasks.data.writing import DatasetWriter
 from tests.tiny_model import CONTEXT, make_tiny_model
@@ -123,6 +125,46 @@ def test_an_unknown_local_base_model_is_an_error(run_here: RunHere, tmp_path: Pa
     job = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="local", base_model="nowhere")
     assert job.state is State.FAILED
     assert "nowhere" in str(job.failure)
+
+
+def test_a_base_model_that_reads_like_a_path_must_be_there(run_here: RunHere, tmp_path: Path) -> None:
+    for path in ("./models/lama", str(tmp_path / "llama-3-8b")):
+        job = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="together", base_model=path)
+        assert job.state is State.FAILED
+        assert path in str(job.failure)
+
+
+def test_a_model_that_the_provider_has_retired_stands_in_the_way(run_here: RunHere, tmp_path: Path) -> None:
+    source = write_dataset(tmp_path / "set")
+    job = run_here("dataset.check", source=source, target="openai", base_model="gpt-3.5-turbo-0125")
+    assert job.cause is Cause.GATE
+    assert "1 finding stands in the way of openai" in str(job.failure)
+    assert "base_model: gpt-3.5-turbo-0125: " in str(job.failure)
+    assert "ended on 2026-10-23" in str(job.failure)
+    assert "--fix" not in str(job.failure), "nothing is fixable"
+    assert "--skip-bad" not in str(job.failure), "it is no matter of rows"
+
+
+def test_rows_may_be_checked_for_a_provider_that_has_closed_and_that_it_has_is_said(
+    run_here: RunHere, tmp_path: Path
+) -> None:
+    made = run_here("dataset.check", source=write_dataset(tmp_path / "set"), target="mistral").result or {}
+    assert any(note.startswith("mistral: training ended on 2026-07-13") for note in made["notes"])
+
+
+def test_closings_that_are_near_are_said_and_those_that_are_over_block() -> None:
+    near, past = date(2026, 11, 21), date(2027, 1, 6)
+    assert any("training ends on 2027-01-06 (46 days)" in note for note in standing("openai", None, near).notes)
+    assert standing("openai", "gpt-4.1-2025-04-14", near).findings == ()
+    assert [rule for rule, _, _ in standing("openai_preference", "gpt-4.1-2025-04-14", past).findings] == ["closed"]
+    assert standing("together", "meta-llama/Llama-3.1-8B", past) == Standing()
+
+
+def test_the_way_to_a_repair_is_named_where_there_is_one(run_here: RunHere, tmp_path: Path) -> None:
+    twice = [PLAIN] * 9 + [PLAIN | {"metadata": {}}, PLAIN | {"weight": 0}]
+    job = run_here("dataset.check", source=write_file(tmp_path / "train.jsonl", twice), target="openai")
+    assert "2 findings stand in the way" in str(job.failure)
+    assert "; --fix repairs 1 of them safely; --skip-bad sets bad rows aside" in str(job.failure)
 
 
 def test_bad_rows_can_be_set_aside(run_here: RunHere, tmp_path: Path) -> None:

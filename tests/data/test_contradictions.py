@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.data.contradictions import ContradictionOptions, find_contradictions
+from tasks.data.contradictions import ContradictionOptions
 from tasks.data.record import Message, Record
+from tests.data.finders import find_contradictions
 
 ROWS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xyz"), st.sampled_from(["law", "math", None])))
 

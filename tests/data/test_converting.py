@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +31,7 @@ GOOD = [{"question": f"What is {n} and {n}?", "answer": f"{n + n}"} for n in ran
 
 def write(path: Path, rows: list[Any]) -> Path:
     """Rows as JSON Lines; a text among them stands as it is."""
+    path.parent.mkdir(exist_ok=True)
     path.write_text(
         "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), encoding="utf-8"
     )
@@ -52,6 +55,13 @@ def weighted(tmp_path: Path) -> Path:
     return write(tmp_path / "weighted.jsonl", rows)
 
 
+def test_keys_that_are_personal_are_counted_under_a_mask(run_here: RunHere, tmp_path: Path):
+    rows = [row | {"ann.lee@example.org": 1} for row in GOOD]
+    unknown = result_of(run_here("dataset.convert", source=str(write(tmp_path / "raw.jsonl", rows))))["unknown"]
+    assert list(unknown.values()) == [5]
+    assert "ann.lee" not in str(unknown)
+
+
 def test_questions_and_answers_become_a_dataset(run_here: RunHere, tmp_path: Path):
     result = result_of(run_here("dataset.convert", source=str(write(tmp_path / "raw.jsonl", GOOD))))
     assert result["examples"] == 5
@@ -68,7 +78,7 @@ def test_what_a_provider_refuses_is_left_out_and_counted(run_here: RunHere, weig
     assert [list(json.loads(line)) for line in lines] == [["messages"]] * 5
 
 
-@pytest.mark.parametrize("name", sorted({*names()} - {"chat", "openai_preference"}))
+@pytest.mark.parametrize("name", sorted({*names()} - {"chat", "openai_preference", "preference"}))
 def test_every_format_is_written_and_read_again(run_here: RunHere, weighted: Path, name: str):
     result = result_of(run_here("dataset.convert", source=str(weighted), to=name))
     assert result["examples"] == 5
@@ -77,11 +87,48 @@ def test_every_format_is_written_and_read_again(run_here: RunHere, weighted: Pat
     assert all(GOOD[n]["answer"] in (record.messages[-1].content or "") for n, record in enumerate(again))
 
 
-@pytest.mark.parametrize("file_type", ["csv", "parquet"])
-def test_columns_are_written_when_asked_for(run_here: RunHere, weighted: Path, file_type: str):
+@pytest.mark.parametrize("file_type", ["csv", "parquet", "jsonl.gz", "jsonl.zst"])
+def test_other_files_are_written_when_asked_for(run_here: RunHere, weighted: Path, file_type: str):
     result = result_of(run_here("dataset.convert", source=str(weighted), to="prompt_completion", file_type=file_type))
     file = run_here.artifact(result["dataset"]) / f"prompt_completion.{file_type}"
-    assert [record.messages[0].content for record in read_records(file)] == [row["question"] for row in GOOD]
+    assert result["bytes"] == file.stat().st_size
+    again = list(read_records(file))
+    assert [record.messages[0].content for record in again] == [row["question"] for row in GOOD]
+    assert [record.weight for record in again] == [0.4] * 5
+
+
+def test_a_table_has_no_column_that_is_always_empty(run_here: RunHere, weighted: Path):
+    result = result_of(run_here("dataset.convert", source=str(weighted), to="prompt_completion", file_type="csv"))
+    (names, first, *_) = (run_here.artifact(result["dataset"]) / "prompt_completion.csv").read_text().splitlines()
+    assert (names, first) == ('"prompt","completion","weight"', '"What is 0 and 0?","0","0.4"')
+
+
+def test_a_folder_is_written_that_datasets_loads(run_here: RunHere, weighted: Path):
+    datasets = pytest.importorskip("datasets")
+    result = result_of(run_here("dataset.convert", source=str(weighted), to="openai", file_type="datasets"))
+    folder = run_here.artifact(result["dataset"])
+    rows = datasets.load_from_disk(str(folder), keep_in_memory=True)
+    assert [row["messages"][1]["content"] for row in rows] == [row["answer"] for row in GOOD]
+    assert [record.messages[1].content for record in read_records(folder)] == [row["answer"] for row in GOOD]
+
+
+def test_packed_rows_are_the_same_bytes_every_time(tmp_path: Path):
+    for name in ("a.jsonl.gz", "b.jsonl.gz"):
+        with JsonlWriter(tmp_path / name) as writer:
+            writer.write(GOOD[0])
+    packed = (tmp_path / "a.jsonl.gz").read_bytes()
+    assert packed == (tmp_path / "b.jsonl.gz").read_bytes()
+    assert json.loads(gzip.decompress(packed)) == GOOD[0]
+
+
+def test_files_that_are_not_read_are_counted(run_here: RunHere, tmp_path: Path):
+    write(tmp_path / "rows" / "a.jsonl", GOOD)
+    for name in ("b.json", "c.jsonl.xz", "d.jsonl.xz"):
+        (tmp_path / "rows" / name).write_text("[]")
+    assert result_of(run_here("dataset.convert", source=str(tmp_path / "rows")))["passed_over"] == {
+        ".json": 1,
+        ".xz": 2,
+    }
 
 
 def test_the_first_bad_row_fails_the_job_and_says_how_many_follow(run_here: RunHere, tmp_path: Path):
@@ -125,11 +172,24 @@ def test_a_row_of_which_nothing_is_left_is_bad(run_here: RunHere, tmp_path: Path
     assert result["examples"] == 1
 
 
-@pytest.mark.parametrize("rows", [[], ["{"]])
-def test_a_source_without_a_good_row_fails(run_here: RunHere, tmp_path: Path, rows: list[Any]):
-    job = run_here("dataset.convert", source=str(write(tmp_path / "raw.jsonl", rows)), skip_bad=True)
+@pytest.mark.parametrize("skip_bad", [True, False])
+def test_a_source_without_a_row_fails(run_here: RunHere, tmp_path: Path, skip_bad: bool):
+    source = write(tmp_path / "raw.jsonl", [])
+    job = run_here("dataset.convert", source=str(source), skip_bad=skip_bad)
+    assert (job.state, job.failure) == (State.FAILED, f"{source} holds no row")
+
+
+def test_a_source_without_a_good_row_fails_and_its_rows_are_kept_with_their_reasons(run_here: RunHere, tmp_path: Path):
+    source = write(tmp_path / "raw.jsonl", ["{", {"question": 1, "answer": "2"}, "}"])
+    job = run_here("dataset.convert", source=str(source), skip_bad=True)
     assert job.state is State.FAILED
-    assert "holds no row that can be used" in (job.failure or "")
+    found = re.fullmatch(
+        rf"{source} holds no row that can be used; 3 bad \(json: 2, shape: 1\), the first {source} line 1: not JSON.*; "
+        r"all: (sha256:\w+)",
+        job.failure or "",
+    )
+    assert found
+    assert len(run_here.artifact(found[1]).read_text().splitlines()) == 3
 
 
 def test_a_glob_of_several_files_becomes_one_dataset(run_here: RunHere, tmp_path: Path):

@@ -15,6 +15,7 @@ from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
 TEXTS = [
     "tiktoken is great!",
@@ -108,6 +109,38 @@ def test_tools_are_counted_and_told_apart() -> None:
 def test_both_answers_and_the_input_of_a_preference_are_counted() -> None:
     row = {"input": TALK, "preferred_output": [{"role": "assistant", "content": "A"}], "non_preferred_output": []}
     assert sorted(spoken_in(row).texts) == ["A", "hello world", "hello world"]
+
+
+CALLED = {"name": "find", "arguments": '{"a": "hello world"}'}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"messages": [{"role": "assistant", "content": "A", "reasoning": "hello world"}]},
+        {"messages": [{"role": "assistant", "content": "A", "reasoning_content": "hello world"}]},
+        {"messages": [{"role": "assistant", "content": "A", "refusal": "hello world"}]},
+        {"messages": [{"role": "assistant", "function_call": CALLED}]},
+        {"messages": [{"role": "assistant", "content": "A"}], "functions": [{"description": "hello world"}]},
+        {"contents": [{"role": "model", "parts": [{"functionCall": {"name": "f", "args": {"a": "hello world"}}}]}]},
+        {"contents": [{"role": "user", "parts": [{"functionResponse": {"response": {"a": "hello world"}}}]}]},
+    ],
+)
+def test_all_that_is_said_or_called_is_counted(row: dict[str, Any]) -> None:
+    assert any("hello world" in text for text in spoken_in(row).texts)
+
+
+def test_tokens_that_were_made_beforehand_are_counted_as_they_are() -> None:
+    lengths = Lengths("nebius", openai_counting("o200k_base"))
+    lengths.measure([(1, spoken_in({"token_ids": [1] * 9_000, "labels": [1] * 9_000}))])
+    assert (lengths.total, lengths.over) == (9_003, 1)
+
+
+def test_what_cannot_be_counted_is_told() -> None:
+    row = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]}
+    lengths = Lengths("openai", openai_counting("o200k_base"))
+    lengths.measure([(1, spoken_in(row)), (2, spoken_in(TALK))])
+    assert lengths.with_media == 1
 
 
 def test_an_example_over_the_context_is_found_with_both_figures() -> None:

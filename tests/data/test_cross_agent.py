@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queue_app.cli.recipes import plan
 from queue_app.dispatcher import Dispatcher
 from queue_app.errors import Invalid
 from queue_app.recipe import load_recipe
 from queue_app.shipped import find_shipped
+from tasks.commands.plan import plan
 from tasks.data.compatibility import read_compatibility
 from tests.data.outcomes import result_of
 

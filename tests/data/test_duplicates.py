@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateReport, find_duplicates
+from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateReport
 from tasks.data.likeness.minhash import Sketch, similarity
-from tasks.data.likeness.near import NearTexts
+from tasks.data.likeness.near import Components, NearTexts
 from tasks.data.likeness.numbering import Numbering
 from tasks.data.likeness.saying import digest, normalise
+from tasks.data.profiling.quoting import quoted
 from tasks.data.record import Message, Origin, Record
+from tests.data.finders import find_duplicates
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab "))
 NEAR = Sketch(0.85)
@@ -74,6 +76,25 @@ def test_planted_near_duplicates_are_found_and_nothing_else_is():
     assert found <= true, "what is reported is as alike as was asked for"
     assert len(found) >= 0.99 * len(true)
     assert len(planted & found) >= 0.9 * len(planted), "two exchanged words in a short text are more than 15 in 100"
+
+
+def test_of_hundreds_made_after_one_pattern_all_that_are_alike_are_found():
+    chance = random.Random(7)
+    pattern = " ".join(passages()[10:14]).split(" ")[:100]
+    words = sorted({word for text in passages()[:50] for word in text.split()})
+    texts = []
+    for _ in range(200):
+        made = list(pattern)
+        for at in chance.sample(range(len(made)), 4):
+            made[at] = chance.choice(words)
+        texts.append(normalise(" ".join(made)))
+    true = Components(len(texts))
+    for one, other in true_pairs(texts):
+        true.join(one, other)
+    with NearTexts(NEAR) as near:
+        for text in texts:
+            near.add(text)
+        assert list(near.components()) == [true.root(number) for number in range(len(texts))]
 
 
 @given(TEXT, TEXT, st.integers(1, 8))
@@ -138,6 +159,41 @@ def test_nearly_equal_examples_are_near_and_their_similarity_is_told():
     report = find_duplicates([record(LONG), record(LONG.replace("clerk", "clark"))])
     assert (report.exact, report.near) == (0, 1)
     assert 0.85 <= report.clusters[0].similarity < 1
+
+
+def test_one_long_answer_to_different_questions_makes_no_copies():
+    canned = " ".join(passages()[:2])
+    asked = ["Cancel my order", "Where is my parcel?", "Change my address", "I want a refund", "Delete my account"]
+    assert find_duplicates(record(text, canned) for text in asked).clusters == ()
+    capitals = [record(f"What is the capital of {country}?", canned) for country in ("Peru", "Chile")]
+    assert find_duplicates(capitals).accidental == 0
+    same = [record("Where is my parcel?", canned), record("Where is my parcel?", f"{canned} Thanks.")]
+    assert find_duplicates(same).near == 1
+
+
+@pytest.mark.parametrize("before", range(120, 170, 7))
+def test_what_is_shown_of_a_copy_never_ends_within_a_secret(before: int):
+    secret = "sk_live_" + "aB3dE5gH7jK9" * 2
+    text = f"{'a word and ' * 20}"[:before] + f" {secret} in the end"
+    (cluster,) = find_duplicates([record(text), record(text)]).clusters
+    assert "sk_live" not in quoted(cluster.text)
+    long = "padding " * 123 + f"at {secret}"
+    assert "sk_live" not in find_duplicates([record(long), record(long)]).clusters[0].text
+
+
+@pytest.mark.parametrize("where", ["prompt", "answer"])
+def test_an_exchanged_word_makes_no_other_example_wherever_it_stands(where: str):
+    chance = random.Random(2)
+    found = 0
+    for text in passages()[:100]:
+        question, answer = text[:150], text[150:]
+        other = (
+            record(altered(question, chance), answer)
+            if where == "prompt"
+            else record(question, altered(answer, chance))
+        )
+        found += find_duplicates([record(question, answer), other], DuplicateOptions(near=0.7)).accidental
+    assert found >= 95
 
 
 def test_nothing_is_near_where_that_is_not_asked_for():

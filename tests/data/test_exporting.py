@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -102,6 +103,13 @@ def test_rows_become_examples_that_remember_their_rating(run_here: RunHere, gold
 def test_rows_are_chosen_in_the_database(run_here: RunHere, gold: Path, chosen: dict[str, Any], ids: list[int]):
     _, records = export(run_here, gold, **chosen)
     assert [record.metadata["id"] for record in records] == ids
+
+
+def test_a_limit_ends_the_reading_without_a_word(run_here: RunHere, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    more = [(n, f"What is {n}?", None, str(n), 5, "ana", "sums", "gold star", None) for n in range(5, 1300)]
+    result, _ = export(run_here, database(tmp_path / "gold.db", *more), limit=3)
+    assert result["examples"] == 3
+    assert [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING] == []
 
 
 def test_a_query_keeps_its_order_and_takes_filters_too(run_here: RunHere, gold: Path):
@@ -239,7 +247,16 @@ def test_a_file_that_is_no_database_is_said_to_be_none(run_here: RunHere, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "url", ["postgresql://u:sk-oops@h/d", "postgresql://:sk@h/d", "mysql://u@h/d?password=sk-oops"]
+    "url",
+    [
+        "postgresql://u:sk-oops@h/d",
+        "postgresql://:sk@h/d",
+        "mysql://u@h/d?password=sk-oops",
+        "host=localhost password=sk-oops dbname=x",
+        "host=/run/pg password = 'sk-oops'",
+        "Server=h;Database=d;Pwd=sk-oops",
+        "PASSWORD=sk-oops",
+    ],
 )
 def test_a_password_in_a_spec_is_refused_and_not_quoted(url: str):
     with pytest.raises(ValidationError) as refused:
@@ -249,6 +266,20 @@ def test_a_password_in_a_spec_is_refused_and_not_quoted(url: str):
     assert "TUNEYARD_DATABASES__GOLD" in fault["msg"]
     assert "sk-oops" not in fault["msg"]
     assert ExportDataset(database="postgresql://reader@host:5432/db", table="answers").table == "answers"
+
+
+@pytest.mark.parametrize("name", ["reader sk-oops", "gold:sk-oops", "gold sk/../oops;x=1"])
+def test_what_is_no_name_no_path_and_no_url_is_refused_unseen(name: str):
+    with pytest.raises(ValidationError) as refused:
+        ExportDataset(database=name, table="answers")
+    assert "oops" not in str(refused.value.errors()[0]["msg"])
+
+
+@pytest.mark.parametrize(
+    "name", ["gold", "my-gold_2", "gold.db", "/srv/my data/year=2026/gold.db", "data/gold.sqlite3"]
+)
+def test_names_and_paths_are_taken_as_they_are(name: str):
+    assert ExportDataset(database=name, table="answers").database == name
 
 
 def test_the_passwords_of_databases_are_among_the_secrets(monkeypatch: pytest.MonkeyPatch):

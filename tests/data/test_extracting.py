@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,10 +19,13 @@ from tasks.data.walking import BadFile
 from tests.data.documents import (
     NAVIGATION,
     RUNNING,
+    WORD_SPACE,
     Block,
     docx_file,
     docx_line,
+    drawn,
     html_page,
+    hyphenated,
     pdf_file,
     pdf_of,
     topic,
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 TABLE = Block("table", "name\tmeaning\nyard\twhere trains stand\nrail\twhat they stand on, and what they roll on, far")
 BLOCKS = [*topic("with"), TABLE]
+COLUMN_POINTS, LINE_POINTS = 650, 13
 LOCKED = (
     "/Encrypt << /Filter /Standard /V 1 /R 2 /O (12345678901234567890123456789012) "
     "/U (12345678901234567890123456789012) /P -4 >> /ID [(1234567890123456)(1234567890123456)]"
@@ -101,6 +107,67 @@ def test_printed_paragraphs_are_whole_again_and_what_runs_over_the_pages_is_gone
     assert found.removed["line-end hyphen"] > 5
 
 
+def paragraphs(*topics: str) -> list[str]:
+    return [
+        block.text for name in topics for block in topic(name) if block.kind == "paragraph" and block.text.isascii()
+    ]
+
+
+def page_of(lines: Sequence[tuple[str, float, float]]) -> str:
+    """Text, left and bottom of each line."""
+    return "\n".join(drawn(text, "F1 10", left, bottom) for text, left, bottom in lines)
+
+
+def laid_out(texts: Sequence[str], *, indent: int, gap: int, columns: int) -> list[str]:
+    """Pages of paragraphs in hyphenated lines, each begun by an indent or by a gap."""
+    pages: dict[int, list[tuple[str, float, float]]] = {}
+    place = 0.0
+    for text in texts:
+        for number, line in enumerate(hyphenated(text, 470 / columns - 30, indent)):
+            column, below = divmod(place, COLUMN_POINTS)
+            page, side = divmod(int(column), columns)
+            left = 60 + 250 * side + (0 if number else indent)
+            pages.setdefault(page, []).append((line, left, 770 - below))
+            place += LINE_POINTS
+        place += gap
+    return [page_of(lines) for lines in pages.values()]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize(("indent", "gap"), [(15, 0), (0, 6), (0, 2), (15, 13)])
+def test_paragraphs_are_told_apart_by_indents_and_gaps(folder: Path, indent: int, gap: int, columns: int):
+    texts = paragraphs("import", "with", "class")
+    pages = laid_out(texts, indent=indent, gap=gap, columns=columns)
+    assert len(pages) > 1
+    parts = text_of(folder, "a.pdf", pdf_of(pages)).strip().split("\n\n")
+    assert sum(text in parts for text in texts) > 0.9 * len(texts)
+    assert abs(len(parts) - len(texts)) < 0.1 * len(texts)
+
+
+def test_a_running_line_of_one_chapter_is_taken_off(folder: Path):
+    texts = paragraphs("import", "with", "class", "try", "function", "typesseq", "specialnames")
+    pages = laid_out(texts, indent=15, gap=0, columns=1)
+    chapters = [f"Chapter {number // 3}: {'ABCDEFG'[number // 3] * 9}" for number in range(len(pages))]
+    assert len(pages) > 9
+    titled = [f"{page}\n{page_of([(title, 60, 810)])}" for page, title in zip(pages, chapters, strict=True)]
+    found = read(folder, "a.pdf", pdf_of(titled))
+    assert isinstance(found, Document)
+    assert found.removed["running line"] >= 3 * (len(pages) // 3)
+    assert "AAAAAAAAA" not in found.text
+
+
+def test_a_hyphen_that_belongs_to_its_word_stays(folder: Path):
+    lines = [
+        "The well-known yard has its fast track, and the well-",
+        "known line of 2-",
+        "tuples and of Karl Smith-",
+        "Jones.",
+    ]
+    page = page_of([(line, 60, 700 - 13 * number) for number, line in enumerate(lines)])
+    text = " ".join(text_of(folder, "a.pdf", pdf_of([page])).split())
+    assert "well-known line of 2-tuples and of Karl Smith-Jones." in text
+
+
 def test_code_in_a_pdf_keeps_its_lines_and_indentation(folder: Path):
     text = text_of(folder, "a.pdf", pdf_file([*topic("lambda"), TABLE]))
     assert "```\ndef <lambda>(parameters):\n    return expression\n```" in text
@@ -122,6 +189,47 @@ def test_menus_scripts_and_banners_are_left_out_and_counted(folder: Path):
         "page footer": 1,
         "aside": 1,
     }
+
+
+def test_what_the_text_of_a_page_does_not_say_is_counted(folder: Path):
+    page = (
+        "<p>The <b>long <i>yard</i></b> is <a href='/map'>here</a>, <a href='#foot'>see below</a>, 10<sup>2</sup> m by "
+        "<del>3</del> 4.<img src=a.png></p><blockquote>Mind the gap.</blockquote><table><tr><td colspan=2>a<img></td>"
+        "<td rowspan=1>b</td></tr></table><picture><source srcset=c></picture>"
+    )
+    found = read(folder, "a.html", page)
+    assert isinstance(found, Document)
+    assert found.removed == {
+        "image": 3,
+        "link address": 1,
+        "emphasis": 2,
+        "strike-through": 1,
+        "raised or lowered": 1,
+        "quotation mark-up": 1,
+        "merged cell": 1,
+    }
+    assert "The long yard is here, see below, 102 m by 3 4." in found.text
+
+
+def test_what_a_document_loses_is_counted(folder: Path):
+    styles = ("<w:b/>", "<w:u w:val='single'/>", "<w:strike/>")
+    body = (
+        "<w:p>"
+        + "".join(f"<w:r><w:rPr>{style}</w:rPr><w:t>yard</w:t></w:r>" for style in styles)
+        + "<w:del w:id='1'><w:r><w:delText>gone</w:delText></w:r></w:del>"
+        "<m:oMath xmlns:m='http://schemas.openxmlformats.org/officeDocument/2006/math'><m:r/></m:oMath></w:p>"
+    )
+    with zipfile.ZipFile(io.BytesIO(docx_file([], body=body))) as archive:
+        parts = {name: archive.read(name).decode() for name in archive.namelist()}
+    kept = f'xmlns:w="{WORD_SPACE}"'
+    parts["word/header1.xml"] = f"<w:hdr {kept}><w:p><w:r><w:t>Top</w:t></w:r></w:p></w:hdr>"
+    parts["word/footer1.xml"] = f"<w:ftr {kept}><w:p/></w:ftr>"
+    parts["word/comments.xml"] = f"<w:comments {kept}><w:comment w:id='1'><w:p/></w:comment></w:comments>"
+    found = read(folder, "a.docx", zip_file(parts))
+    assert isinstance(found, Document)
+    assert found.text == "yardyardyard\n"
+    lost = {"emphasis": 2, "strike-through": 1, "deleted text": 1, "formula": 1, "page header": 1, "comment": 1}
+    assert found.removed == lost
 
 
 def test_the_main_part_of_a_page_is_taken_with_its_own_header(folder: Path):

@@ -31,7 +31,9 @@ TOOL = st.builds(
     NAME,
     TEXT,
 )
-CHAT_LIKE = [name for name in names() if name not in ("alpaca", "text", "prompt_completion", "openai_preference")]
+PREFERENCES = ("openai_preference", "preference")
+CHAT_LIKE = [name for name in names() if name not in ("alpaca", "text", "prompt_completion", *PREFERENCES)]
+CALLED = Message("assistant", tool_calls=[ToolCall("call_1", Function("look", "{}"))])
 
 
 @st.composite
@@ -119,6 +121,74 @@ def test_what_does_not_come_back_is_counted(name: str, record: Record):
     assert again == record or dropped
 
 
+def exchanges() -> st.SearchStrategy[Record]:
+    """One request and one answer, each with anything that a message can have, and a worse answer."""
+    call = st.builds(lambda told: ToolCall("call_1", Function("look", told)), ARGUMENTS)
+    asked = st.builds(Message, st.just("user"), st.none() | st.just("") | TEXT, st.none() | NAME)
+    answer = st.builds(
+        Message,
+        st.just("assistant"),
+        st.none() | st.just("") | TEXT,
+        st.none() | NAME,
+        st.sampled_from([None, 0, 1, 0.5]),
+        st.lists(call, max_size=1),
+        st.none(),
+        st.none() | TEXT,
+    )
+    return st.builds(lambda *pair: Record([*pair], rejected=[Message("assistant", "worse")]), asked, answer)
+
+
+def without_ids(message: Message) -> dict[str, Any]:
+    """A message by its fields; some formats give its calls other ids."""
+    return msgspec.structs.asdict(message) | {"tool_calls": [call.function for call in message.tool_calls]}
+
+
+@pytest.mark.parametrize("name", sorted({*names()} - {"text"}))
+@settings(max_examples=20)
+@given(record=exchanges())
+def test_every_field_of_a_message_that_does_not_come_back_is_counted_by_its_name(name: str, record: Record):
+    try:
+        again, dropped = back_and_forth(name, record)
+    except ValueError:
+        return  # nothing is left of it there
+    lost = {
+        f"messages[].{field}"
+        for was, now in zip(record.messages, again.messages, strict=True)
+        for field in Message.__struct_fields__
+        if without_ids(was)[field] != without_ids(now)[field]
+    }
+    assert lost <= dropped.keys()
+
+
+@pytest.mark.parametrize("name", ["alpaca", "prompt_completion"])
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (CALLED, "has text|are more or other|no text to learn"),
+        (Message("assistant", ""), "has text|no text to learn"),
+        (Message("assistant", "b", weight=0), r"messages\[1\].weight: is 0"),
+    ],
+)
+def test_what_shall_not_be_learned_becomes_no_answer(name: str, answer: Message, said: str):
+    with pytest.raises(ValueError, match=said):
+        find_format(name).from_record(Record([Message("user", "a"), answer]), Counter())
+
+
+def test_alpaca_counts_what_stands_beside_the_texts():
+    dropped = Counter[str]()
+    record = Record([Message("user", None, "bob"), Message("assistant", "b", reasoning="c", weight=0.5)])
+    find_format("alpaca").from_record(record, dropped)
+    assert dropped == {f"messages[].{field}": 1 for field in ("name", "content", "reasoning", "weight")}
+
+
+@pytest.mark.parametrize("name", ["vertex", "chatml", "sharegpt", "adp"])
+def test_a_key_that_stands_twice_in_what_is_called_with_is_refused(name: str):
+    call = ToolCall("call_1", Function("look", '{"at": 1, "at": 2}'))
+    record = Record([Message("user", "a"), Message("assistant", tool_calls=[call])])
+    with pytest.raises(ValueError, match=r'function.arguments: the key "at" stands there twice'):
+        find_format(name).from_record(record, Counter())
+
+
 @pytest.mark.parametrize("name", names())
 @settings(max_examples=30)
 @given(record=full_records())
@@ -163,6 +233,14 @@ def test_message_weights_are_whole_and_on_the_assistant_alone():
     assert dropped == {"messages[].weight": 2}
 
 
+@pytest.mark.parametrize("name", sorted({*CHAT_LIKE} - {"chat"}))
+def test_calls_of_others_than_the_assistant_are_left_out_and_counted(name: str):
+    asked = Message("user", "a", tool_calls=CALLED.tool_calls, tool_call_id="call_1")
+    again, dropped = back_and_forth(name, Record([asked, Message("assistant", "b")]))
+    assert again.messages == [Message("user", "a"), Message("assistant", "b")]
+    assert dropped == {"messages[].tool_calls": 1, "messages[].tool_call_id": 1}
+
+
 def test_a_tool_call_says_its_type_because_providers_want_it():
     call = ToolCall("call_1", Function("add", "{}"))
     record = Record([Message("user", "a"), Message("assistant", tool_calls=[call])])
@@ -175,18 +253,70 @@ def test_nothing_is_left_of_a_record_without_an_answer(name: str):
         find_format(name).from_record(Record([Message("user", "a")]), Counter())
 
 
-def test_a_preference_comes_back_equal():
+@pytest.mark.parametrize("name", PREFERENCES)
+def test_a_preference_comes_back_equal(name: str):
     record = Record([Message("user", "a"), Message("assistant", "b")], rejected=[Message("assistant", "c")])
-    again, dropped = back_and_forth("openai_preference", record)
+    again, dropped = back_and_forth(name, record)
     assert again == record
     assert dropped == {}
 
 
-def test_a_preference_without_a_worse_answer_is_none():
-    with pytest.raises(ValueError, match=r"rejected: there is no worse answer"):
-        find_format("openai_preference").from_record(
-            Record([Message("user", "a"), Message("assistant", "b")]), Counter()
-        )
+@pytest.mark.parametrize("name", PREFERENCES)
+@pytest.mark.parametrize(
+    ("answers", "worse", "said"),
+    [
+        (["b"], [], "rejected: there is no worse answer"),
+        (["b", "c"], ["d"], "messages: two answers stand at the end"),
+        (["b"], ["c", "d"], "rejected: holds 2 messages"),
+    ],
+)
+def test_a_preference_has_one_answer_a_side(name: str, answers: list[str], worse: list[str], said: str):
+    better = [Message("assistant", text) for text in answers]
+    record = Record([Message("user", "a"), *better], rejected=[Message("assistant", text) for text in worse])
+    with pytest.raises(ValueError, match=said):
+        find_format(name).from_record(record, Counter())
+
+
+def test_a_preference_has_the_roles_that_every_provider_of_them_knows():
+    dropped = Counter[str]()
+    asked = [Message("developer", "s"), Message("user", "a")]
+    record = Record([*asked, Message("assistant", "b")], rejected=[Message("assistant", "c")])
+    row = find_format("openai_preference").from_record(record, dropped)
+    assert [message.role for message in row.input.messages] == ["system", "user"]
+    assert dropped == {"messages[].role": 1}
+
+
+ASKED, BETTER, WORSE = ({"role": role, "content": text} for role, text in (("user", "a"), *[("assistant", "b")] * 2))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "a", "chosen": "b", "rejected": "c"},
+        {"prompt": [ASKED], "chosen": [BETTER], "rejected": "c"},
+        {"chosen": [ASKED, BETTER], "rejected": [ASKED, WORSE | {"content": "c"}]},
+        {"prompt": "a", "chosen": [ASKED, BETTER], "rejected": [ASKED, WORSE | {"content": "c"}]},
+    ],
+)
+def test_preferences_of_data_sets_are_read_with_and_without_their_prompt(row: dict[str, Any]):
+    known = find_format("preference")
+    assert recognise(row) == "preference"
+    record = known.to_record(msgspec.convert(row, known.Row))
+    assert record == Record([Message("user", "a"), Message("assistant", "b")], rejected=[Message("assistant", "c")])
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"chosen": "b", "rejected": "c"}, "prompt: there is nothing in it"),
+        ({"prompt": "x", "chosen": [ASKED, BETTER], "rejected": [ASKED, WORSE]}, "prompt: is another one"),
+        ({"prompt": "a", "chosen": [ASKED, BETTER], "rejected": [ASKED]}, "rejected: there is nothing in it"),
+    ],
+)
+def test_half_a_preference_is_refused(row: dict[str, Any], said: str):
+    known = find_format("preference")
+    with pytest.raises(ValueError, match=said):
+        known.to_record(msgspec.convert(row, known.Row))
 
 
 @pytest.mark.parametrize(
@@ -203,6 +333,10 @@ def test_a_preference_without_a_worse_answer_is_none():
         ({"id": "", "content": [], "details": {}}, "adp"),
         ({"input": {}, "preferred_output": [], "non_preferred_output": []}, "openai_preference"),
         ({"id": "", "content": "text"}, None),
+        ({"instruction": "", "output": "", "text": ""}, "alpaca"),
+        ({"messages": [], "text": ""}, "chat"),
+        ({"messages": [], "rejected": []}, "chat"),
+        ({"prompt": "", "chosen": [], "rejected": [], "messages": []}, "preference"),
     ],
 )
 def test_a_row_tells_its_format(row: dict[str, Any], name: str | None):
@@ -300,6 +434,65 @@ def test_an_adp_trajectory_keeps_what_stands_beside_the_messages_in_its_details(
     assert dropped == {}
 
 
+def test_an_adp_trajectory_keeps_what_no_message_is_made_of():
+    known = find_format("adp")
+    row = {
+        "id": "t1",
+        "content": [
+            {"class_": "text_observation", "content": "a", "source": "user", "annotations": [{"k": 1}]},
+            {"class_": "message_action", "content": "b", "url": "x"},
+        ],
+        "available_code_languages": ["python"],
+        "details": {"id": 5},
+    }
+    kept = {"annotations": {"0": [{"k": 1}]}, "url": {"1": "x"}, "available_code_languages": ["python"]}
+    assert known.to_record(msgspec.convert(row, known.Row)).metadata == kept | {"id": 5, "outer_id": "t1"}
+
+
+@pytest.mark.parametrize(("named", "dropped"), [("tuneyard-1", {}), (f"tuneyard-{'0' * 16}", {"metadata.id": 1})])
+def test_an_id_is_kept_or_counted(named: str, dropped: dict[str, int]):
+    record = Record([Message("user", "a"), Message("assistant", "b")], metadata={"id": named})
+    again, lost = back_and_forth("adp", record)
+    assert lost == dropped
+    assert (again == record) is not bool(dropped)
+
+
+SAYING = [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [{"text": "b"}]}]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"tools": [{"functionDeclarations": None}]}, "functionDeclarations"),
+        ({"tools": [{"functionDeclarations": "look"}]}, "functionDeclarations"),
+        ({"tools": [{"googleSearch": {}}]}, "googleSearch"),
+        ({"tools": [{"functionDeclarations": [{"description": "a"}]}]}, "name"),
+        ({"systemInstruction": {"parts": [{"functionCall": {"name": "look"}}]}}, r"systemInstruction\.parts\[0\]"),
+        ({"contents": [{"role": "user", "parts": [{}]}]}, r"contents\[0\]\.parts\[0\]: must hold one of text"),
+        ({"contents": [{"role": "user", "parts": []}]}, r"contents\[0\]\.parts: is empty"),
+        ({"contents": [{"role": "user", "parts": [{"functionCall": {"name": "look"}}]}]}, "is not for the role user"),
+    ],
+)
+def test_what_vertex_rows_cannot_hold_is_refused_by_its_place(change: dict[str, Any], said: str):
+    known = find_format("vertex")
+    with pytest.raises(ValueError, match=said):
+        known.to_record(msgspec.convert({"contents": SAYING} | change, known.Row))
+
+
+def test_vertex_roles_and_the_order_of_parts_are_kept():
+    known, answer = find_format("vertex"), {"functionResponse": {"name": "look", "response": {"output": "c"}}}
+    contents = [
+        {"role": "system", "parts": [{"text": "s"}]},
+        {"role": "user", "parts": [{"text": "a"}, answer, {"text": "d"}, {"text": "e"}]},
+        {"role": "model", "parts": [{"text": "b"}, {"functionCall": {"name": "look"}}, {"text": "f"}]},
+    ]
+    messages = known.to_record(msgspec.convert({"contents": contents}, known.Row)).messages
+    assert [(message.role, message.content) for message in messages] == [
+        *[("system", "s"), ("user", "a"), ("tool", "c"), ("user", "de"), ("assistant", "b"), ("assistant", "f")]
+    ]
+    assert [len(message.tool_calls) for message in messages] == [0, 0, 0, 0, 1, 0]
+
+
 def test_a_picture_is_refused_by_its_place():
     known = find_format("adp")
     row = known.Row("t", [known.Item("image_observation", content="a.png")])  # type: ignore[attr-defined]
@@ -328,6 +521,24 @@ def test_sharegpt_is_read_with_the_speakers_of_its_dialects():
         Message("tool", "b", tool_call_id="call_1"),
         Message("assistant", "c", weight=0),
     ]
+
+
+def test_sharegpt_keeps_the_weights_of_what_is_said_and_what_is_called():
+    known = find_format("sharegpt")
+    turns = [
+        {"from": "human", "value": "a"},
+        {"from": "gpt", "value": "b", "weight": 0},
+        {"from": "function_call", "value": '{"name": "look"}', "weight": 1},
+    ]
+    messages = known.to_record(msgspec.convert({"conversations": turns}, known.Row)).messages
+    assert [message.weight for message in messages] == [None, 0, 1]
+
+
+@pytest.mark.parametrize("turn", [{"from": "gpt", "role": "user", "value": "a"}, {"value": "a", "content": "b"}])
+def test_a_sharegpt_turn_that_is_told_twice_is_refused(turn: dict[str, str]):
+    known = find_format("sharegpt")
+    with pytest.raises(ValueError, match=r"conversations\[0\]\.(from|value): is told twice"):
+        known.to_record(msgspec.convert({"conversations": [{"from": "gpt"} | turn]}, known.Row))
 
 
 def test_chatml_without_its_last_mark_is_read():

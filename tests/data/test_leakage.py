@@ -7,9 +7,10 @@ from pydoc_data.topics import topics
 
 import pytest
 
-from tasks.data.leakage import LeakOptions, find_leaks
+from tasks.data.leakage import LeakOptions
 from tasks.data.likeness.overlap import COMMON
 from tasks.data.record import Message, Record
+from tests.data.finders import find_leaks
 
 QUESTION = (
     "The night train to the coast leaves the yard at nine with fourteen wagons and loses three of them at every stop"
@@ -34,6 +35,23 @@ def test_what_a_holdout_has_word_for_word_or_nearly_has_leaked_and_the_report_sa
         (2, "same", "holdout", 2),
         (3, "near", "holdout", 2),
     ]
+
+
+def test_a_question_of_a_benchmark_has_leaked_whatever_it_is_answered_and_however_short_it_is():
+    asked = "What is the capital of Peru?"
+    told = Record([Message("system", "Be brief."), Message("user", f"{asked.upper()} "), Message("assistant", "Lima.")])
+    report = find_leaks([record("Who?"), told], {"benchmark": [record(asked, "Answer: B"), record("Who?", "Me.")]})
+    assert [(leak.line, leak.kind, leak.twin) for leak in report.leaks] == [(2, "prompt", 1)]
+    assert (report.prompt, report.leaked) == (1, 1), "one word is nobody's question"
+    only = Record([Message("user", asked)])
+    assert find_leaks([told], {"benchmark": [only]}).prompt == 1, "a benchmark may have no answers"
+    assert find_leaks([told], {"benchmark": [only]}, LeakOptions(prompt=None)).leaked == 0
+
+
+def test_one_answer_to_different_questions_is_no_leak():
+    canned = " ".join(passages()[:2])
+    known, own = record("Cancel my order", canned), record("Where is my parcel?", canned)
+    assert find_leaks([own], {"holdout": [known]}, LeakOptions(run=None)).leaked == 0
 
 
 def test_a_run_of_words_in_another_text_is_an_overlap_without_regard_to_punctuation():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 
 import pytest
@@ -94,10 +95,67 @@ def test_values_in_any_script_are_found_whole(text: str, expected: list[tuple[st
         "the key: sk-ill and risk-averse-people-everywhere", 'api_key="YOUR_API_KEY_GOES_HERE_1234"',
         "3.14159265358979", "$1,250,000.00", "During 5 hours it ran.", "Scoring 3 times", "a Wedding Ring 12",
         "1111111111111111",
+        "the 3 Wise Men Walk home", "He bought 3 Large Boxes Way too late", "12 Red Balls Place them", "1 Big Square",
+        "2 Right Turns Close to it", "Chapter 12 Second Street of Dreams", "In 1989 Boulevard Records closed",
+        "Am Bahnhof 3 Leute", "Am Ende 5 Punkte", "10 per day", "Figure 12.3.4.5", 'section "8.2.4.44"',
+        "public_key: 0x04bfcab8722991ae774db48f934ca79cfb7dd991", "password: minimum 8 characters", "password=string",
+        "password: your-password-here", "the password is required", "The password is case-sensitive.",
+        "the token is opaque", "bearer of internationalisation-bureaucracy", "password = self.password2",
+        "token=b64encode(user)", "docker run -u 1000:1000", "First pass: prepare it", "key-value-0123456789",
     ],
 )  # fmt: skip
 def test_what_only_looks_like_personal_data_is_passed_over(text: str):
     assert found(text, Search()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("password = 'Strong!Pass99'", ("password", "Strong!Pass99")),
+        ("password: Password123!", ("password", "Password123!")),
+        ("pwd=changeMe2024!", ("password", "changeMe2024!")),
+        ("passwd: Integra#77", ("password", "Integra#77")),
+        ("passwort: Strandkorb!9", ("password", "Strandkorb!9")),
+        ("DB_PASSWORD=Nonesuch7!", ("password", "Nonesuch7!")),
+        ("password: Trueblood88", ("password", "Trueblood88")),
+        ("password=Your1stDog!", ("password", "Your1stDog!")),
+        ("PASSWORD=$ecret-99!", ("password", "$ecret-99!")),
+        ("My password is hunter2! since May", ("password", "hunter2!")),
+        ("the api key is " + "aB3dE5gH7jK9" * 2, ("secret", "aB3dE5gH7jK9" * 2)),
+        ("Authorization: Bearer " + "aB3dE5gH7jK9" * 4, ("secret", "aB3dE5gH7jK9" * 4)),
+        ("gsk_" + "aB3dE5gH7jK9" * 4, ("secret", "gsk_" + "aB3dE5gH7jK9" * 4)),
+        ("xai-" + "aB3dE5gH7jK9" * 6, ("secret", "xai-" + "aB3dE5gH7jK9" * 6)),
+        ("SG." + "aB3dE5gH7j_" * 2 + "." + "aB3dE5gH7jK-" * 3 + "aB3dE5g", None),
+        ("key-" + "0123456789abcdef" * 2, ("secret", "key-" + "0123456789abcdef" * 2)),
+        ("eyJhbGciOiAibm9uZSJ9.eyJzdWIiOiAiMTIzNDUifQ.", ("jwt", "eyJhbGciOiAibm9uZSJ9.eyJzdWIiOiAiMTIzNDUifQ.")),
+        ("amqp://u:p/w1@host/vhost", ("url_login", "u:p/w1")),
+        ("mysql://root:p@ss:w0rd@10.20.0.5/x", ("url_login", "root:p@ss:w0rd")),
+        ("curl -u bob:hunter2x https://firm.de", ("url_login", "bob:hunter2x")),
+        ("John.Smith@Gmail.Com wrote", ("email", "John.Smith@Gmail.Com")),
+        ("info@Hotel-Berlin.De", ("email", "info@Hotel-Berlin.De")),
+        ("bob@Firm.co.uk.Then he left", ("email", "bob@Firm.co.uk")),
+        ("me@correo.py", ("email", "me@correo.py")),
+        ("FK88SC123456789012", ("iban", "FK88SC123456789012")),
+        ("HN88CABF00000000000250005469", ("iban", "HN88CABF00000000000250005469")),
+        ("card no. 4539.1488.0343.6467", ("card", "4539.1488.0343.6467")),
+        ("4539 1488 03436467", ("card", "4539 1488 03436467")),
+        ("536.22.8726 is my SSN", ("ssn", "536.22.8726")),
+        ("Unter den Linden 77", ("street", "Unter den Linden 77")),
+        ("Am Markt 3, 50667 Köln", ("street", "Am Markt 3, 50667 Köln")),
+        ("Bahnhofstr.7", ("street", "Bahnhofstr.7")),
+        ("12 rue de Rivoli, 75001 Paris", ("street", "12 rue de Rivoli, 75001 Paris")),
+        ("5, avenue Anatole France", ("street", "5, avenue Anatole France")),
+        ("4 bis rue des Écoles", ("street", "4 bis rue des Écoles")),
+        ("PO Box 1234, Austin TX 78701", ("street", "PO Box 1234, Austin TX 78701")),
+        ("Postfach 12 34, 50667 Köln", ("street", "Postfach 12 34, 50667 Köln")),
+        ("12 Twin Oaks Road", ("street", "12 Twin Oaks Road")),
+        ("2140 Rolling Hills Drive", ("street", "2140 Rolling Hills Drive")),
+    ],
+)  # fmt: skip
+def test_what_people_write_in_their_own_way_is_found_without_lowering_the_confidence(
+    text: str, expected: tuple[str, str] | None
+):
+    assert found(text, Search()) == ([expected] if expected else [("secret", text)])
 
 
 @pytest.mark.parametrize(
@@ -184,7 +242,27 @@ def test_an_unknown_type_is_refused_with_the_nearest():
         find_personal("bob@firm.com", Search(frozenset({"emial"})))
 
 
-@pytest.mark.skipif(find_spec("presidio_analyzer") is not None, reason="Presidio is installed here")
+HAS_PRESIDIO = find_spec("presidio_analyzer") is not None
+HAS_MODEL = any(found.name.startswith("en_core_web_") for found in entry_points(group="spacy_models"))
+
+
+@pytest.mark.skipif(HAS_PRESIDIO, reason="Presidio is installed here")
 def test_names_without_presidio_are_refused_with_what_to_install():
     with pytest.raises(Invalid, match="pip install presidio-analyzer"):
         find_personal("Ada Lovelace", Search(frozenset({"persons"})))
+
+
+@pytest.mark.skipif(not HAS_PRESIDIO or HAS_MODEL, reason="Presidio is not installed here, or a model is as well")
+def test_names_without_a_model_are_refused_with_what_to_install():
+    with pytest.raises(Invalid, match="spacy download en_core_web_lg"):
+        find_personal("Ada Lovelace", Search(frozenset({"persons"})))
+
+
+@pytest.mark.skipif(not HAS_PRESIDIO or not HAS_MODEL, reason="Presidio or a model for it is not installed here")
+def test_names_are_found_where_they_stand_also_far_into_a_long_text():
+    persons = Search(frozenset({"persons"}))
+    text = "Ada Lovelace wrote to Charles Babbage in London. Trains stand in the yard."
+    assert found(text, persons) == [("person", "Ada Lovelace"), ("person", "Charles Babbage")]
+    long = "Trains stand in the yard. " * 3000 + text
+    (last,) = [each for each in find_personal(long, persons) if long[each.start : each.end] == "Charles Babbage"]
+    assert last.masked(long) == "C…"

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from pydoc_data.topics import topics
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from queue_app.errors import Cancelled
 from queue_app.lifecycle import Cause, State
 from tasks.data.examples import read_examples
 from tasks.data.phrasing import cut_passage
@@ -23,8 +25,9 @@ from tasks.data.preparing import Shape, examples_of, readable, sizes_of
 from tasks.data.sources import Document, find_source
 from tasks.data.statistics import Tally, distribution, histogram, write_statistics
 from tasks.data.tokens import TokenCounter
+from tasks.data.walking import BadFile
 from tasks.data.writing import DatasetWriter
-from tasks.prepare_dataset import PrepareDataset, PreparedDataset, prepare_dataset
+from tasks.prepare_dataset import PrepareDataset, PreparedDataset, Progress, prepare_dataset
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
@@ -297,3 +300,32 @@ def test_a_long_text_is_counted_in_batches_with_a_look_between_them(model: str):
     count = TokenCounter.of_model(Path(model), lambda: looks.append(1))
     assert count(["yard " * 80_000] * 5 + ["yard"] * 2000) == [*count(["yard " * 80_000] * 5), *count(["yard"] * 2000)]
     assert len(looks) == 6 + 5 + 2
+
+
+def test_a_request_to_stop_is_heard_while_a_file_is_read():
+    read_on = threading.Event()
+
+    def files() -> Iterator[BadFile]:
+        read_on.wait()
+        yield BadFile("a.docx", "too late")
+
+    class Stopped:
+        def report(self, **progress: float | int | str | None) -> None:
+            raise Cancelled(f"at {progress}")
+
+    with pytest.raises(Cancelled):
+        next(Progress(cast("Attempt", Stopped()), 1).follow(files()))
+    read_on.set()
+
+
+def test_an_error_of_a_file_comes_through_as_it_is():
+    def files() -> Iterator[BadFile]:
+        yield from ()
+        raise ZeroDivisionError
+
+    class Going:
+        def report(self, **progress: float | int | str | None) -> None:
+            del progress
+
+    with pytest.raises(ZeroDivisionError):
+        list(Progress(cast("Attempt", Going()), 1).follow(files()))

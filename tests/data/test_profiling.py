@@ -43,6 +43,22 @@ def test_lengths_are_counted_by_example() -> None:
     assert found.characters.maximum == len("one two\nthree")
 
 
+def test_all_that_is_said_is_measured_and_looked_through() -> None:
+    call = ToolCall("1", Function("look up", '{"in": "the caf\\u00c3\\u00a9"}'))  # as json.dumps writes it
+    tool = {"type": "function", "function": {"name": "look", "description": "bell \x07"}}
+    talk = Record(
+        [Message("user", "one two"), Message("assistant", None, tool_calls=[call], reasoning="three\ufffd four")],
+        tools=[tool],
+        rejected=[Message("assistant", "five six")],
+        metadata={"note": "not said"},
+    )
+    found = profile(talk, counters={"words": words})
+    assert found.tokens["words"].total == 2 + 2 + 5 + 2 + 2
+    assert found.characters is not None
+    assert found.characters.total > len("one two three four look up five six")
+    assert found.mojibake == found.control_characters == found.replacement_characters == Sighting(1, [1])
+
+
 def test_token_counts_do_not_depend_on_where_a_batch_ends() -> None:
     records = [asked("a " * (number % 7 + 1), "b") for number in range(600)]
     tokens = profile(*records, counters={"words": words}).tokens["words"]

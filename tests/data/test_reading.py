@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import random
+import struct
 import tracemalloc
 import zlib
 from collections import Counter
@@ -23,9 +26,10 @@ from hypothesis import strategies as st
 
 from queue_app.errors import Invalid, Permanent
 from tasks.data import reading as reading_module
+from tasks.data.arrays import cut_objects
 from tasks.data.cutting import Fault, cut_lines
-from tasks.data.finding import data_files
-from tasks.data.formats import find_format
+from tasks.data.finding import data_files, passed_over
+from tasks.data.formats import find_format, written
 from tasks.data.reading import BadRow, Reading, Row, data_file, read_records, read_rows
 from tasks.data.record import Function, Message, Record, ToolCall, encode
 from tasks.data.writing import CsvWriter, DatasetWriter, JsonlWriter, ParquetWriter
@@ -116,11 +120,12 @@ def test_every_format_goes_through_columns(tmp_path: Path, writer: type[CsvWrite
     ]
     rows = [known.from_record(record, Counter()) for record in records]
     path = tmp_path / f"rows.{'csv' if writer is CsvWriter else 'parquet'}"
-    with writer(path, known.Row) as table:
+    with writer(path, written(known)) as table:
         for row in rows:
             table.write(row)
     reading = Reading(format_name)
-    assert list(read_records(path, reading)) == [known.to_record(row) for row in rows]
+    again = [known.to_record(msgspec.convert(msgspec.to_builtins(row), known.Row)) for row in rows]
+    assert list(read_records(path, reading)) == again
     assert not reading.unknown
 
 
@@ -133,10 +138,34 @@ def test_csv_of_other_hands_is_read(tmp_path: Path):
     assert first.record == Record(
         [Message("user", "How\r\n\r\nmuch?"), Message("assistant", "1;2")], metadata={"page": "7"}
     )
-    assert first.line == 4
+    assert first.line == 2
     assert reading.format == "prompt_completion"
-    assert reading.unknown == {"page": 1}
-    assert isinstance(second, BadRow)  # an empty cell is none
+    assert reading.unknown == {"page": 2}
+    assert isinstance(second, Row)
+    assert second.record == Record([Message("user", ""), Message("assistant", "b")], metadata={"page": ""})
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a\rb", "a\r\nb", "\n", '"', " a ", "null", "[1]", '{"a":1}', "\u2028", "\ufeffa"]
+)
+@pytest.mark.parametrize("writer", [CsvWriter, ParquetWriter])
+def test_a_text_comes_back_out_of_its_cell(tmp_path: Path, writer: type[CsvWriter | ParquetWriter], text: str):
+    known = find_format("prompt_completion")
+    record = Record([Message("user", text), Message("assistant", text or "b")], weight=0.5)
+    with writer(tmp_path / f"a.{writer.__name__[:-6].lower()}", written(known)) as table:
+        table.write(known.from_record(record, Counter()))
+    assert list(read_records(table.path)) == [record]
+
+
+def test_lists_in_parquet_have_a_type_that_others_can_read(tmp_path: Path):
+    known, call = find_format("openai"), ToolCall("call_1", Function("look", "{}"))
+    record = Record([Message("user", "a"), Message("assistant", tool_calls=[call], weight=1)], [{"type": "function"}])
+    with ParquetWriter(tmp_path / "a.parquet", written(known)) as table:
+        table.write(known.from_record(record, Counter()))
+    (row,) = pyarrow.parquet.read_table(table.path).to_pylist()
+    assert row["messages"][1]["tool_calls"][0]["function"] == {"name": "look", "arguments": "{}"}
+    assert row["tools"] == '[{"type":"function"}]'
+    assert list(read_records(table.path)) == [record]
 
 
 def test_parquet_with_nested_columns_is_read_as_it_is(tmp_path: Path):
@@ -214,12 +243,20 @@ def test_a_folder_and_a_glob_of_several_files_are_read_in_the_order_of_their_nam
         (tmp_path / name).parent.mkdir(exist_ok=True)
         row = encode(Record([Message("user", name), Message("assistant", "x")]))
         (tmp_path / name).write_bytes(gzip.compress(row) if name.endswith("gz") else row)
-    for other in ("README.md", "notes.json", "x.rejected.jsonl", ".hidden.jsonl"):
+    for other in ("README.md", "notes.json", "x.jsonl.xz", "x.rejected.jsonl", ".hidden.jsonl"):
         (tmp_path / other).write_text("?")
     asked = [record.messages[0].content for record in read_records(tmp_path)]
     assert asked == ["a/c.jsonl.gz", "a.jsonl", "b.jsonl"]
+    assert passed_over(tmp_path) == {".md": 1, ".json": 1, ".xz": 1}
     assert len(read(tmp_path / "*.jsonl")) == 2
+    assert passed_over(tmp_path / "*.jsonl") == {}
     assert data_file(tmp_path) == tmp_path
+
+
+def test_each_file_of_a_folder_may_have_a_format_of_its_own(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD)
+    (tmp_path / "b.jsonl").write_text('{"instruction":"a","output":"b"}')
+    assert [record.messages[1].content for record in read_records(tmp_path)] == ["b", "b"]
 
 
 def test_a_dataset_folder_is_its_file_of_examples(tmp_path: Path):
@@ -239,6 +276,7 @@ def test_a_dataset_folder_is_its_file_of_examples(tmp_path: Path):
         (lambda folder: folder, "holds neither examples.jsonl nor any other file with rows"),
         (lambda folder: (folder / "a.txt", (folder / "a.txt").write_text("x"))[0], "dataset.prepare"),
         (lambda folder: (folder, (folder / "a.md").write_text("x"))[0], "text becomes examples with dataset.prepare"),
+        (lambda folder: (folder, (folder / "a.jsonl.xz").write_text("x"))[0], "a.jsonl.xz is packed: unpack it"),
     ],
 )
 def test_a_source_without_rows_says_what_a_dataset_is(tmp_path: Path, make: Callable[[Path], Path], said: str):
@@ -271,6 +309,7 @@ def test_a_source_without_rows_says_what_a_dataset_is(tmp_path: Path, make: Call
         (b'{"messages":[{"role":"user","x":1}]}', "shape", "messages[0].x", "is not known here"),
         (b'{"messages":3}', "shape", "messages", "expected a list, found a whole number"),
         (b'{"messages":[{"role":"user","content":3}]}', "shape", "messages[0].content", "expected a text or null"),
+        (b'{"messages":[{"role":"user","thinking":"a","reasoning":""}]}', "shape", "messages[0].reasoning", "twice"),
         (b'{"messages":[{"content":[{"type":"image_url"}]}]}', "shape", "messages[0].content[0]", "only parts of text"),
         (b'{"instruction":"a","output":"b"}', "format", "", "a row of alpaca where the first was of chat"),
         (b'{"text":"<|im_start|>user"}', "format", "", "a row of chatml where the first was of chat"),
@@ -318,7 +357,22 @@ def test_another_encoding_is_recognised_and_named(tmp_path: Path, codec: str, na
     assert found.rule == "encoding"
     assert f"the file is in {codec[:6].upper()}" in found.problem
     assert ("byte order mark" in found.problem) == ("without" not in found.problem) or codec not in ("utf-16", "utf-32")
-    assert f"iconv -f {codec[:6].upper()}" in found.repair
+    name = codec.upper().replace("-LE", "LE").replace("-BE", "BE")
+    assert f"`iconv -f {name} -t UTF-8`" in found.repair
+
+
+@pytest.mark.parametrize(
+    ("pack", "said"),
+    [(lzma.compress, "unpack it: `xz -d`"), (bz2.compress, "bunzip2"), (lambda raw: b"PK\3\4" + raw, "table as CSV")],
+)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "content"])
+def test_what_is_packed_otherwise_is_to_be_unpacked(
+    tmp_path: Path, pack: Callable[[bytes], bytes], said: str, name: str
+):
+    (tmp_path / name).write_bytes(pack(LINES))
+    (found,) = bad(read(tmp_path / name))
+    assert found.rule == "packed"
+    assert said in found.repair
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.csv", "a.jsonl.gz", "a.jsonl.zst"])
@@ -367,9 +421,35 @@ def test_a_bomb_does_not_fill_the_memory(tmp_path: Path):
 def test_a_bad_element_of_an_array_costs_only_itself(tmp_path: Path):
     (tmp_path / "a.json").write_bytes(b"[" + b",".join([GOOD, b'{"a": ]}', GOOD, b"7", b'"x"', GOOD]) + b"]")
     rows = read(tmp_path / "a.json")
-    assert len(good(rows)) >= 2
-    assert bad(rows)
+    assert len(good(rows)) == 3
+    assert [found.line for found in bad(rows)] == [2, 4, 5]
     assert all(found.unit == "row" for found in bad(rows))
+
+
+@pytest.mark.parametrize("block_bytes", [7, 1 << 20])
+@pytest.mark.parametrize("lost", [b"}", b"]", b'"', b'"content":"b"}', b"}]}"])
+@pytest.mark.parametrize("between", [b",", b"\n", b",\n  "])
+def test_a_mark_that_is_missing_in_an_array_costs_only_its_row(lost: bytes, between: bytes, block_bytes: int):
+    at = GOOD.rindex(lost)
+    whole = b"[" + between.join([GOOD, GOOD[:at] + GOOD[at + len(lost) :], GOOD, GOOD]) + b"]"
+    blocks = [whole[at : at + block_bytes] for at in range(0, len(whole), block_bytes)]
+    cut = list(cut_objects(blocks, 1 << 20))
+    assert [found for found in cut if not isinstance(found, Fault) and found[1] == GOOD] == [
+        *[(1, GOOD), (len(cut) - 1, GOOD), (len(cut), GOOD)]
+    ]
+    assert len(cut) == 4
+
+
+@pytest.mark.parametrize("block_bytes", [999, 1 << 16])
+def test_an_element_that_is_too_long_costs_only_itself(block_bytes: int):
+    long = GOOD.replace(b"a", b'a{\\"messages\\":' * 40_000, 1)
+    whole = b"[" + b",".join([GOOD, long, GOOD]) + b"]"
+    blocks = [whole[at : at + block_bytes] for at in range(0, len(whole), block_bytes)]
+    first, fault, last = cut_objects(blocks, 1 << 17)
+    assert (first, last) == ((1, GOOD), (3, GOOD))
+    assert isinstance(fault, Fault)
+    assert (fault.number, fault.rule, len(fault.raw)) == (2, "length", 4096)
+    assert f"{len(long):,} bytes" in fault.problem
 
 
 def test_an_array_that_ends_too_early_gives_what_it_has(tmp_path: Path):
@@ -389,6 +469,100 @@ def test_a_bad_row_of_a_csv_costs_only_itself(tmp_path: Path, row: str, rule: st
     rows = read(tmp_path / "a.csv")
     assert len(good(rows)) == (2 if rule else 3)
     assert [(found.line, found.rule) for found in bad(rows)] == ([(3, rule)] if rule else [])
+
+
+@pytest.mark.parametrize("row", ['"c,d', 'c,"d', '"c" ,d'])
+@pytest.mark.parametrize("after", ["e,f\ng,h\n", 'e,"f"\n"g\ng",h\n', ""])
+def test_a_quote_that_does_not_close_costs_only_the_line_that_it_opens_on(tmp_path: Path, row: str, after: str):
+    (tmp_path / "a.csv").write_text(f"prompt,completion\na,b\n{row}\n{after}")
+    rows = read(tmp_path / "a.csv")
+    (found,) = bad(rows)
+    assert (found.line, found.rule, found.raw) == (3, "csv", row.encode())
+    assert len(good(rows)) == (3 if after else 1)
+
+
+@pytest.mark.parametrize(
+    ("names", "rule", "problem"),
+    [
+        (b"prompt,completion,cat\xe9gorie", "encoding", "the line of names: byte 22 (0xe9) is not UTF-8, so no row"),
+        (b"prompt,completion,prompt", "columns", 'the line of names: the column "prompt" is there twice'),
+        (b'"prompt"x,completion,z', "csv", "the line of names: "),
+    ],
+)
+def test_a_table_without_sound_names_is_one_bad_row(tmp_path: Path, names: bytes, rule: str, problem: str):
+    (tmp_path / "a.csv").write_bytes(names + b"\nq1,a1,x\nq2,a2,y\n")
+    (found,) = bad(rows := read(tmp_path / "a.csv"))
+    assert rows == [found]
+    assert (found.line, found.rule, found.raw) == (1, rule, names)
+    assert problem in found.problem
+
+
+def test_columns_without_a_name_are_kept_where_there_is_something_in_them(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("\nprompt,completion,,\na,b,,x\nc,d,,\n")
+    assert [record.metadata for record in read_records(tmp_path / "a.csv")] == [{"column 4": "x"}, {}]
+
+
+def test_columns_whose_texts_lie_beyond_the_end_of_the_file_are_bad(tmp_path: Path):
+    lengths = pyarrow.py_buffer(struct.pack("<3i", 0, 1 << 30, 1))
+    damaged = pyarrow.StringArray.from_buffers(2, lengths, pyarrow.py_buffer(b"ab"))
+    batch = pyarrow.record_batch([pyarrow.array(["a", "b"]), damaged], names=["prompt", "completion"])
+    with (tmp_path / "a.arrow").open("wb") as file, pyarrow.ipc.new_stream(file, batch.schema) as stream:
+        stream.write_batch(batch)
+    (found,) = bad(read(tmp_path / "a.arrow"))
+    assert (found.rule, found.line) == ("cut", 1)
+    assert "offset" in found.problem.lower()
+
+
+def test_a_text_that_is_not_utf8_costs_its_own_row_of_a_column(tmp_path: Path):
+    texts = pyarrow.array([b"a", b"\xff", b"c"]).view(pyarrow.string())
+    batch = pyarrow.record_batch([pyarrow.array(["1", "2", "3"]), texts], names=["prompt", "completion"])
+    with (tmp_path / "a.arrow").open("wb") as file, pyarrow.ipc.new_stream(file, batch.schema) as stream:
+        stream.write_batch(batch)
+    rows = read(tmp_path / "a.arrow")
+    assert [(one.line, one.rule) for one in bad(rows)] == [(2, "encoding")]
+    assert len(good(rows)) == 2
+
+
+@pytest.mark.parametrize("name", ["a.arrow", "a.parquet"])
+def test_a_columns_name_that_is_not_utf8_is_no_bug(tmp_path: Path, name: str):
+    table = pyarrow.table({"prompt": ["a"], "completion": ["b"]})
+    if name == "a.parquet":
+        pyarrow.parquet.write_table(table, tmp_path / name, store_schema=False)
+    else:
+        with (tmp_path / name).open("wb") as file, pyarrow.ipc.new_stream(file, table.schema) as stream:
+            stream.write_table(table)
+    raw = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(raw.replace(b"prompt", b"\xff\xfempt"))
+    assert bad(read(tmp_path / name))
+
+
+def test_what_is_said_of_a_bad_row_shows_nothing_personal(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_text('{"ann.lee@example.org": 1}')
+    (found,) = bad(read(tmp_path / "a.jsonl"))
+    assert found.problem.startswith("no format has rows with these keys")
+    assert "ann.lee" not in str(found)
+    pyarrow.parquet.write_table(pyarrow.table({"ann.lee@example.org": ["a"]}), tmp_path / "a.parquet")
+    with pytest.raises(Permanent, match="no format has the columns") as refused:
+        read(tmp_path / "a.parquet")
+    assert "ann.lee" not in str(refused.value)
+
+
+def test_parquet_with_a_column_that_is_there_twice_is_refused(tmp_path: Path):
+    table = pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 3, names=["prompt", "completion", "prompt"])
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(Permanent, match=r'the column "prompt" is there twice'):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "-Infinity"])
+def test_a_weight_that_is_no_number_makes_a_bad_row(tmp_path: Path, weight: str):
+    (tmp_path / "a.csv").write_text(f"prompt,completion,weight\na,b,{weight}\n")
+    table = pyarrow.table({"prompt": ["a"], "completion": ["b"], "weight": [float(weight)]})
+    pyarrow.parquet.write_table(table, tmp_path / "a.parquet")
+    for name in ("a.csv", "a.parquet"):
+        (found,) = bad(rows := read(tmp_path / name))
+        assert rows == [found]
+        assert "is no number; leave the cell empty" in found.problem
 
 
 def test_a_cell_that_should_be_json_is_named(tmp_path: Path):
@@ -437,10 +611,53 @@ def test_keys_that_are_not_known_become_metadata_and_are_counted(tmp_path: Path)
 
 
 def test_a_row_that_could_be_of_two_formats_asks_which(tmp_path: Path):
-    (tmp_path / "a.jsonl").write_text('{"question":"a","answer":"b","text":"c"}')
-    with pytest.raises(Invalid, match="could be prompt_completion or text"):
+    (tmp_path / "a.jsonl").write_text('{"question":"a","answer":"b","instruction":"c","output":"d"}')
+    with pytest.raises(Invalid, match="could be alpaca or prompt_completion"):
         read(tmp_path / "a.jsonl")
-    assert len(good(read(tmp_path / "a.jsonl", format="text"))) == 1
+    assert len(good(read(tmp_path / "a.jsonl", format="alpaca"))) == 1
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_the_second_of_two_pairs_is_kept_and_counted(tmp_path: Path, form: str):
+    row = {"prompt": "p", "completion": "c", "answer": "42", "question": "lost?", "weight": 0.5}
+    text = json.dumps(row) if form == "jsonl" else ",".join(row) + "\n" + ",".join(map(str, row.values()))
+    (tmp_path / f"a.{form}").write_text(text)
+    reading = Reading()
+    assert list(read_records(tmp_path / f"a.{form}", reading)) == [
+        Record(
+            [Message("user", "p"), Message("assistant", "c")],
+            weight=0.5,
+            metadata={"answer": "42", "question": "lost?"},
+        )
+    ]
+    assert reading.unknown == {"answer": 1, "question": 1}
+
+
+def test_a_key_that_the_metadata_have_already_is_kept_under_another_name(tmp_path: Path):
+    (tmp_path / "a.jsonl").write_bytes(GOOD[:-1] + b',"metadata":{"id":1},"id":2}')
+    reading = Reading()
+    assert [record.metadata for record in read_records(tmp_path / "a.jsonl", reading)] == [{"id": 1, "outer_id": 2}]
+    assert reading.unknown == {"outer_id": 1}
+
+
+def test_rows_of_vertex_are_read_in_both_spellings(tmp_path: Path):
+    call = {"function_call": {"name": "look", "args": {"function_call": 1}}}
+    row = {
+        "contents": [{"role": "user", "parts": [{"text": "a"}]}, {"role": "model", "parts": [call]}],
+        "system_instruction": {"parts": [{"text": "s"}]},
+        "tools": [{"function_declarations": [{"name": "look"}]}],
+    }
+    (tmp_path / "a.jsonl").write_text(json.dumps(row))
+    assert list(read_records(tmp_path / "a.jsonl")) == [
+        Record(
+            [
+                Message("system", "s"),
+                Message("user", "a"),
+                Message("assistant", tool_calls=[ToolCall("call_1", Function("look", '{"function_call":1}'))]),
+            ],
+            [{"type": "function", "function": {"name": "look"}}],
+        )
+    ]
 
 
 def test_read_records_ends_at_the_first_bad_row(tmp_path: Path):

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
-from io import StringIO
 from pathlib import Path
 
 import msgspec
-import pytest
-from rich.console import Console
 
 from tasks.data.gates import Check
 from tasks.data.profiling.quoting import quoted
 from tasks.data.reporting import html, write_report
 from tasks.data.reporting.markdown import markdown
 from tasks.data.reporting.report import SCHEMA, Bar, Chart, Figure, Report, Sample, Section
-from tasks.data.reporting.terminal import summary
 
 CANARY = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&{{ 7*7 }}"
 VOID = {"meta", "rect", "br", "img", "link", "input"}
@@ -103,19 +99,6 @@ def test_what_comes_from_the_data_means_nothing_in_markdown() -> None:
     assert text.count("```") == 2 * outside.count("**\\<script")
 
 
-def test_what_comes_from_the_data_is_no_style_in_the_terminal() -> None:
-    out = StringIO()
-    Console(file=out, width=100).print(summary(report("[bold red]canary[/] [link=x]y[/link]")))
-    assert "[bold red]canary[/]" in out.getvalue()
-
-
-@pytest.mark.parametrize("text", ["plain", "long " * 60])
-def test_the_terminal_needs_no_more_than_100_columns(text: str) -> None:
-    out = StringIO()
-    Console(file=out, width=100).print(summary(report(text)))
-    assert max(map(len, out.getvalue().splitlines())) <= 100
-
-
 def test_all_forms_tell_the_same(tmp_path: Path) -> None:
     told = report("Numbers", headline=[Figure("Examples", 12_345)])
     write_report(tmp_path / "report", told)
@@ -152,4 +135,3 @@ def test_a_chart_without_bars_is_drawn() -> None:
     told = report(sections=[empty])
     assert Tags(html(told)).open == []
     assert "none" in markdown(told)
-    Console(file=StringIO(), width=100).print(summary(told))

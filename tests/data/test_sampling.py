@@ -241,6 +241,22 @@ def test_a_job_that_may_take_fewer_counts_what_is_missing(run_here: RunHere, dat
     assert (made["examples"], made["missing"]) == (300, 1)
 
 
+def test_no_stratum_shows_whose_it_is(run_here: RunHere, tmp_path: Path):
+    owners = ["ana.canary@firm-nord.de", "bob.canary@firm-nord.de", "rail"]
+    with DatasetWriter(tmp_path / "owned") as writer:
+        for number in range(30):
+            writer.write(record(number, metadata={"owner": owners[number % 3]}))
+    made = result_of(run_here("dataset.sample", source=str(tmp_path / "owned"), size=9, by="metadata.owner"))
+    assert made["strata"] == {
+        "a….de": {"have": 10, "wanted": 3, "drawn": 3},
+        "b….de": {"have": 10, "wanted": 3, "drawn": 3},
+        "rail": {"have": 10, "wanted": 3, "drawn": 3},
+    }
+    assert b"canary" not in (run_here.artifact(made["dataset"]) / "statistics.json").read_bytes()
+    job = run_here("dataset.sample", source=str(tmp_path / "owned"), size=9, where={"metadata.owner": "carla"})
+    assert "metadata.owner is a….de, b….de, rail" in (job.failure or "")
+
+
 def test_a_bad_line_fails_the_job_with_its_place(run_here: RunHere, dataset: Path):
     with (dataset / "examples.jsonl").open("ab") as file:
         file.write(b'{"messages": [}\n')

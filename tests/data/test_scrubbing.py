@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import stat
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,15 +20,19 @@ from tasks.data.key_file import KeyFile, read_key_file
 from tasks.data.personal import Confidence, Search, find_personal
 from tasks.data.reading import Row, read_records, read_rows
 from tasks.data.record import Function, Message, Origin, Record, ToolCall, encode
+from tasks.data.remains import find_remains
 from tasks.data.scanning import Census, find_spots, scan
-from tasks.data.scrubbing import Scrubber, find_remains
+from tasks.data.scrubbing import Scrubber
 from tasks.data.surrogates import SHAPE, draw_surrogate
-from tasks.data.unscrubbing import Unscrubber, unscrub
+from tasks.data.unscrubbing import Unscrubber
 from tasks.data.writing import DatasetWriter
 from tasks.scrub_dataset import ScrubDataset
+from tests.data.outcomes import result_of
 from tests.data.planted import MAKERS, passages
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tests.conftest import RunHere
 
 BOB, ANNA = "bob.canary@firm-nord.de", "anna.canary@firm-nord.de"
@@ -97,6 +103,77 @@ def test_every_place_of_a_record_is_scrubbed_and_the_rest_stays():
     assert one.metadata["count"] == 4153922671, "digits that no word explains are of low confidence"
 
 
+def filled(struct: Any, text: Iterator[str]) -> Any:
+    """An instance with another text in every field that takes one, all the way down."""
+    return msgspec.convert(_fill(msgspec.inspect.type_info(struct), text), struct)
+
+
+def _fill(kind: Any, text: Iterator[str]) -> Any:
+    inspect = msgspec.inspect
+    match kind:
+        case inspect.StructType():
+            return {field.name: _fill(field.type, text) for field in kind.fields if field.name != "type"}
+        case inspect.ListType():
+            return [_fill(kind.item_type, text)]
+        case inspect.DictType():
+            return {next(text): next(text)}
+        case inspect.UnionType():
+            return _fill(next(each for each in kind.types if not isinstance(each, inspect.NoneType)), text)
+        case inspect.LiteralType():
+            return kind.values[0]
+        case inspect.StrType():
+            return next(text)
+        case inspect.BoolType():
+            return True
+    return 1
+
+
+def test_no_field_of_a_record_keeps_an_address():
+    full = filled(Record, (f"canary{number}@firm-nord.de" for number in count()))
+    planted = encode(full).count(b"canary")
+    assert planted > 20
+    assert len(find_spots(full, 1)) == planted
+    (one,) = scrubbed(Scrubber(), full)
+    assert b"canary" not in encode(one)
+    assert find_remains(Scrubber(), [encode(one)]).total == 0
+
+
+def test_a_call_and_its_answer_stay_together():
+    call = ToolCall(f"call {BOB}", Function("send", "{}"))
+    turns = [Message("assistant", tool_calls=[call]), Message("tool", "ok", tool_call_id=f"call {BOB}")]
+    (one,) = scrubbed(Scrubber(), Record([Message("user", ANNA), *turns]))
+    assert one.messages[1].tool_calls[0].id == one.messages[2].tool_call_id == "call [EMAIL_2]"
+
+
+@pytest.mark.parametrize("number", ["4153922671", "-4153922671", "4153922671.0", "4.153922671e9", "-4153922671.00"])
+def test_a_number_leaves_in_any_notation_and_comes_back_in_it(number: str):
+    def made() -> Record:
+        arguments = ToolCall("c", Function("f", f'{{"phone": {number}, "n": 7.5}}'))
+        return Record([Message("assistant", tool_calls=[arguments])], metadata={"phone": json.loads(number)})
+
+    scrubber = Scrubber(reversible=True)
+    (one,) = scrubbed(scrubber, made())
+    assert "4153922671" not in encode(one).decode()
+    assert json.loads(one.messages[0].tool_calls[0].function.arguments)["phone"] == "[PHONE_1]"
+    (back,) = Unscrubber(scrubber.keys).restore([one])
+    assert encode(back) == encode(made())
+
+
+def test_metadata_that_only_looks_like_a_mark_of_scrubbing_is_scrubbed():
+    mark = "s" + "0123456789ab" * 2
+    full = record("Hi", "Hello")
+    full.metadata = {"scrubbed": [BOB, mark]}
+    scrubber = Scrubber(reversible=True)
+    (one,) = scrubbed(scrubber, full)
+    assert one.metadata["scrubbed"][:2] == ["[EMAIL_1]", mark]
+    (back,) = Unscrubber(scrubber.keys).restore([one])
+    assert back.metadata == {"scrubbed": [BOB, mark]}
+    taken = record(BOB, "Hello")
+    taken.metadata = {"scrubbed": True}
+    with pytest.raises(Permanent, match="rename that"):
+        scrubbed(Scrubber(reversible=True), taken)
+
+
 @given(
     st.dictionaries(st.text(max_size=8), st.one_of(st.text(), st.just(f'x "{BOB}"\\ y'), st.integers(), st.floats()))
 )
@@ -156,7 +233,36 @@ def test_a_scrubbing_with_a_key_file_is_undone_to_the_last_byte(tmp_path: Path, 
             writer.write(each)
     scrubber.keys.save(tmp_path / "key.jsonl")
     assert [encode(each) for each in read_records(tmp_path / "out")] != before
-    assert [encode(each) for each in unscrub(tmp_path / "out", tmp_path / "key.jsonl")] == before
+    unscrubber = Unscrubber(read_key_file(tmp_path / "key.jsonl"))
+    assert [encode(each) for each in unscrubber.restore(read_records(tmp_path / "out"))] == before
+
+
+STREET = "Hauptstra\u00dfe 12"
+
+
+@pytest.mark.parametrize("mode", ["placeholder", "surrogate"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        json.dumps({"to": BOB, "at": STREET, "say": f"caf\u00e9 \U0001f389 {BOB} \u00fcber {STREET}\n"}),
+        json.dumps(
+            {"to": BOB, "at": STREET, "say": f"caf\u00e9 \U0001f389 {BOB} \u00fcber {STREET}\n"}, ensure_ascii=False
+        ),
+        r'{"a":"http:\/\/u:pa-55word@firm-nord.de\/x","b":"\u003Cb\u003E anna.canary\u0040firm-nord.de \u00E9"}',
+    ],
+)
+def test_escapes_in_arguments_come_back_as_they_were(tmp_path: Path, mode: Any, written: str):
+    def made() -> Record:
+        call = ToolCall("c", Function("f", written))
+        return Record([Message("user", f"{STREET}, {BOB}"), Message("assistant", tool_calls=[call])])
+
+    scrubber = Scrubber(mode, reversible=True)
+    (one,) = scrubbed(scrubber, made())
+    assert "canary" not in encode(one).decode()
+    assert ("\\\\u" in encode(one).decode()) == ("\\u" in written), "what stands beside a change keeps its escapes"
+    scrubber.keys.save(tmp_path / "key")
+    (back,) = Unscrubber(read_key_file(tmp_path / "key")).restore([one])
+    assert back == made()
 
 
 def test_examples_that_were_shuffled_and_scrubbed_twice_are_undone_in_any_order():
@@ -197,9 +303,16 @@ def test_what_is_no_key_file_is_refused_without_showing_it(tmp_path: Path, conte
     assert "canary" not in str(refusal.value)
 
 
+def test_a_second_scan_looks_where_no_record_has_a_text():
+    written = (
+        b'{"messages":[{"role":"user","content":"Hi"}],"later":[{"bob.canary@firm-nord.de":{"phone":-4153922671.0}}]}'
+    )
+    assert find_remains(Scrubber(), [written]).found == {"email": 1, "phone": 1}
+
+
 def test_a_second_scan_finds_what_a_first_one_left():
     scrubber = Scrubber()
-    remains = find_remains(scrubber, [record("ok", "ok"), record(BOB, "at 192.168.1.7")])
+    remains = find_remains(scrubber, map(encode, [record("ok", "ok"), record(BOB, "at 192.168.1.7")]))
     assert (remains.total, remains.lines, remains.found, remains.less_sure) == (1, [2], {"email": 1}, {"ip": 1})
 
 
@@ -242,6 +355,35 @@ def test_a_scrubbed_dataset_has_nothing_left_and_comes_back_with_its_key(
     back = run_here("dataset.scrub", source=made["dataset"], reverse_with=str(key))
     assert back.state == State.SUCCEEDED, back.failure
     restored = run_here.artifact((back.result or {})["dataset"]) / "examples.jsonl"
+    assert restored.read_bytes() == (dataset / "examples.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("mode", ["placeholder", "surrogate"])
+def test_a_wrong_key_file_undoes_nothing_and_says_so(run_here: RunHere, dataset: Path, tmp_path: Path, mode: str):
+    made = result_of(run_here("dataset.scrub", source=str(dataset), mode=mode, key_file=str(tmp_path / "mine.key")))[
+        "dataset"
+    ]
+    KeyFile().save(tmp_path / "wrong.key")
+    named = run_here("dataset.scrub", source=made, reverse_with=str(tmp_path / "wrong.key"))
+    assert "was not scrubbed with the key file" in (named.failure or "")
+    bare = tmp_path / "bare.jsonl"
+    bare.write_bytes((run_here.artifact(made) / "examples.jsonl").read_bytes())
+    refused = run_here("dataset.scrub", source=str(bare), reverse_with=str(tmp_path / "wrong.key"))
+    assert "there is nothing to undo" in (refused.failure or "")
+    assert refused.result is None
+    assert (
+        result_of(run_here("dataset.scrub", source=str(bare), reverse_with=str(tmp_path / "mine.key")))["foreign"] == 0
+    )
+
+
+def test_two_scrubbings_are_undone_one_after_the_other(run_here: RunHere, dataset: Path, tmp_path: Path):
+    first, second = str(tmp_path / "first.key"), str(tmp_path / "second.key")
+    once = result_of(run_here("dataset.scrub", source=str(dataset), types=["email"], key_file=first))["dataset"]
+    twice = result_of(run_here("dataset.scrub", source=once, types=["phone"], key_file=second))["dataset"]
+    back = result_of(run_here("dataset.scrub", source=twice, reverse_with=second))
+    assert back["foreign"] > 0, "examples with addresses and no number"
+    whole = result_of(run_here("dataset.scrub", source=back["dataset"], reverse_with=first))["dataset"]
+    restored = run_here.artifact(whole) / "examples.jsonl"
     assert restored.read_bytes() == (dataset / "examples.jsonl").read_bytes()
 
 

@@ -84,3 +84,16 @@ def test_a_tokenizer_that_is_not_known_is_refused(run_here: RunHere, source: Pat
     job = run_here("dataset.stats", source=str(source), tokenizers=["o300k"])
     assert job.state == State.FAILED
     assert 'no vocabulary is known for "o300k"' in (job.failure or "")
+
+
+def test_personal_keys_are_masked_also_where_a_row_is_bad(run_here: RunHere, tmp_path: Path):
+    person = "margarete.mustermann@stadtwerke-nordheim.de"
+    row = {"messages": [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}], person: 1}
+    bad = {"messages": [{"role": "user", "content": "Who?", person: 1}]}
+    (tmp_path / "rows.jsonl").write_text(f"{json.dumps(row)}\n{json.dumps(bad)}\n", encoding="utf-8")
+    result = result_of(run_here("dataset.stats", source=str(tmp_path / "rows.jsonl"), from_format="chat"))
+    found = statistics(run_here, result["statistics"])
+    assert list(found["unknown_keys"].values()) == [1]
+    assert result["bad_rows"] == 1
+    assert person not in json.dumps([found, result])
+    assert "line 2: messages" in result["first_bad"][0]

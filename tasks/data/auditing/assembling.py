@@ -21,7 +21,7 @@ from tasks.data.reporting.sections import profile_sections
 
 if TYPE_CHECKING:
     from tasks.data.auditing.parts import PersonalData, Rows
-    from tasks.data.auditing.processes import Done
+    from tasks.data.auditing.piece import Done
     from tasks.data.contradictions import ContradictionReport
     from tasks.data.duplicates import DuplicateReport
     from tasks.data.leakage import LeakReport
@@ -111,6 +111,7 @@ def figures(done: Mapping[str, Done]) -> dict[str, Any]:
     )
     counts |= measured(found)
     del counts["boilerplate"]
+    counts["less_sure"] = {} if found.personal is None else found.personal.less_sure
     languages = found.profile.languages
     counts["languages_sampled"] = 0 if languages is None else languages.sampled
     counts["tokens"] = {name: sizes.total for name, sizes in found.profile.tokens.items()}

@@ -15,9 +15,9 @@ from tasks.data.contradictions import Contradiction, ContradictionFinder, Contra
 from tasks.data.counting import Count, counting_of_folder, counting_of_name, openai_counting
 from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateReport
 from tasks.data.leakage import LeakFinder, LeakOptions, LeakReport
-from tasks.data.personal import Search, families
+from tasks.data.personal import Confidence, Search, families
 from tasks.data.profiling import Profile, ProfileOptions, profile_rows
-from tasks.data.profiling.quoting import quoted
+from tasks.data.profiling.quoting import quoted, quoted_counts
 from tasks.data.profiling.tallies import Sightings
 from tasks.data.reading import BadRow, Reading, Row, read_rows
 from tasks.data.scanning import find_spots
@@ -65,6 +65,12 @@ class PersonalData(msgspec.Struct, frozen=True):
     pii_examples: int
     secret_examples: int
     types: dict[str, PersonalType]
+    less_sure: dict[str, int]  # findings below the confidence asked for, by type; in no other figure
+
+
+def told(row: BadRow) -> str:
+    """Field and problem of a bad row, masked: a name of a field may be somebody's as well."""
+    return quoted(f"{row.field}: {row.problem}" if row.field else row.problem)
 
 
 @dataclass(frozen=True)
@@ -100,14 +106,14 @@ class ProfilePart:
         def note(row: BadRow) -> None:
             rules[row.rule] += 1
             if len(first) < SHOWN_BAD_ROWS:
-                first.append(Unreadable(row.line, row.rule, quoted(row.problem), row.repair))
+                first.append(Unreadable(row.line, row.rule, told(row), row.repair))
 
         counters = {name: counter(name) for name in self.tokenizers}
         if self.base_model is not None:
             counters["the base model"] = counting_of_folder(self.base_model).count
         options = replace(self.options, counters=counters)
         profile = profile_rows(self.source.read(tick, note, reading), options)
-        unknown = {quoted(key): count for key, count in reading.unknown.most_common(SHOWN_KEYS)}
+        unknown = quoted_counts(reading.unknown, SHOWN_KEYS)
         return Rows(reading.format, rules.total(), first, unknown), profile
 
 
@@ -121,10 +127,15 @@ class PersonalPart:
     def __call__(self, tick: Tick) -> PersonalData:
         secrets = {*families()["secrets"].TYPES, SECRET_URL}
         findings: Counter[str] = Counter()
+        less_sure: Counter[str] = Counter()
         seen, kinds = Sightings(), Sightings()
         values: dict[str, list[str]] = {}
+        every = replace(self.search, least=Confidence.LOW)
         for row in self.source.read(tick):
-            spots = find_spots(row.record, row.line, self.search)
+            found = find_spots(row.record, row.line, every)
+            spots = [spot for spot in found if spot.confidence >= self.search.least]
+            if len(spots) < len(found):
+                less_sure.update(spot.type for spot in found if spot.confidence < self.search.least)
             for spot in spots:
                 findings[spot.type] += 1
                 shown = values.setdefault(spot.type, [])
@@ -139,7 +150,7 @@ class PersonalPart:
             name: PersonalType(name in secrets, findings[name], found.examples, found.lines, values[name])
             for name, found in seen.all(len(seen.counts)).items()
         }
-        return PersonalData(kinds.counts["pii"], kinds.counts["secret"], types)
+        return PersonalData(kinds.counts["pii"], kinds.counts["secret"], types, dict(sorted(less_sure.items())))
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from tasks.data.auditing.parts import ContradictionsPart, DuplicatesPart, LeaksPart, PersonalPart, ProfilePart, Source
 from tasks.data.contradictions import ContradictionOptions
 from tasks.data.duplicates import DuplicateOptions
 from tasks.data.leakage import LeakOptions
-from tasks.data.personal import Search, chosen_types
+from tasks.data.personal import REGIONS, Confidence, Search, chosen_types
 from tasks.data.profiling import ProfileOptions
 from tasks.data.reading import data_file
 
 if TYPE_CHECKING:
-    from tasks.data.auditing.processes import Work
+    from tasks.data.auditing.piece import Work
 
 OTHERS = ("holdout", "benchmark")
 INPUTS = ("source", *OTHERS, "base_model")
@@ -31,13 +31,15 @@ class AuditPlan:
     holdout: Path | None = None
     benchmark: Path | None = None
     base_model: Path | None = None
-    format: str | None = None
+    from_format: str | None = None
     tokenizers: Sequence[str] = ()
     duplicates: bool = True
     similarity: float = 0.85
     contradictions: bool = True
     personal: bool = True
     personal_types: Sequence[str] = ()
+    least: Literal["low", "medium", "high"] = "medium"
+    regions: Sequence[str] = REGIONS
     languages: bool = True
     balance: bool = True
     processes: int = 2
@@ -63,9 +65,9 @@ def plan_parts(plan: AuditPlan) -> Parts:
         Permanent: there is no such dataset
         Invalid: a type of personal data or a tokenizer is not known; before anything is read
     """
-    source = Source(plan.source, plan.format)
+    source = Source(plan.source, plan.from_format)
     small = data_file(plan.source).stat().st_size < SMALL_BYTES
-    search = Search(frozenset(plan.personal_types))
+    search = Search(frozenset(plan.personal_types), tuple(plan.regions), Confidence[plan.least.upper()])
     chosen_types(search.types)
     options = ProfileOptions(languages=plan.languages, balance=plan.balance)
     pieces: dict[str, Work] = {}

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
+from itertools import count, takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from tasks.data.checking.finding import Problem, Rule, Turns
+from tasks.data.checking.keys import known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,24 +23,30 @@ _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def _declared(turns: Turns, target: Target) -> Iterator[Problem]:
-    del target
-    tools = turns.holder.get("tools")
-    where = f"{turns.prefix}tools"
-    if tools is None:
-        return
-    if not isinstance(tools, list):
-        yield Problem(where, f"found {type(tools).__name__}", "use a list of tools")
-        return
-    for index, tool in enumerate(tools):
-        if problem := _tool_problem(tool):
-            yield Problem(
-                f"{where}[{index}]", problem, 'use {"type": "function", "function": {"name": …, "parameters": {…}}}'
-            )
+    for name, problem_of, use in _DECLARED:
+        given, where = turns.beside.get(name), f"{turns.prefix}{name}"
+        if given is not None and not isinstance(given, list):
+            yield Problem(where, f"found {type(given).__name__}", f"use a list of {name}")
+            continue
+        if name in known_keys(turns.row, target) or name == "tools":
+            for index, tool in enumerate(given or ()):
+                if problem := problem_of(tool):
+                    yield Problem(f"{where}[{index}]", problem, f"use {use}")
+    parallel = turns.beside.get("parallel_tool_calls")
+    if parallel is not None and not isinstance(parallel, bool):
+        text = f"found {type(parallel).__name__}"
+        yield Problem(f"{turns.prefix}parallel_tool_calls", text, "use true or false, or leave it out")
 
 
 def _tool_problem(tool: Any) -> str | None:
     function = tool.get("function") if isinstance(tool, dict) else None
-    if not isinstance(function, dict) or tool.get("type") != "function":
+    return (
+        "no function" if not isinstance(tool, dict) or tool.get("type") != "function" else _function_problem(function)
+    )
+
+
+def _function_problem(function: Any) -> str | None:
+    if not isinstance(function, dict):
         return "no function"
     name = function.get("name")
     if not isinstance(name, str) or not _FUNCTION.fullmatch(name):
@@ -45,9 +54,30 @@ def _tool_problem(tool: Any) -> str | None:
     return None if isinstance(function.get("parameters", {}), dict) else "parameters is no object"
 
 
+_DECLARED = (
+    ("tools", _tool_problem, '{"type": "function", "function": {"name": …, "parameters": {…}}}'),
+    ("functions", _function_problem, '{"name": …, "parameters": {…}}'),
+)
+
+
+def _described(turns: Turns, target: Target) -> Iterator[Problem]:
+    """Asked by mistral-finetune, and by no other."""
+    tools = turns.beside.get("tools")
+    if target.name != "mistral" or not isinstance(tools, list):
+        return
+    for index, tool in enumerate(tools):
+        if _tool_problem(tool) is None and not isinstance(tool["function"].get("description"), str):
+            where = f"{turns.prefix}tools[{index}].function.description"
+            yield Problem(where, "no description", "say what the function does: mistral-finetune asks for it")
+
+
 def _shape(turns: Turns, target: Target) -> Iterator[Problem]:
     del target
     for index, message in enumerate(turns.messages):
+        legacy = message.get("function_call")
+        if legacy is not None and not _is_called(legacy):
+            repair = 'use {"name": …, "arguments": "…"}, or tool_calls'
+            yield Problem(turns.at(index, "function_call"), "no call", repair)
         found = message.get("tool_calls")
         if found is None:
             continue
@@ -61,6 +91,9 @@ def _shape(turns: Turns, target: Target) -> Iterator[Problem]:
             if not _is_call(call):
                 repair = 'use {"id": …, "type": "function", "function": {"name": …, "arguments": "…"}}'
                 yield Problem(f"{where}[{number}]", "no call", repair)
+            elif not _FUNCTION.fullmatch(call["function"]["name"]):
+                repair = "a function's name is 1 to 64 of A-Z, a-z, 0-9, _ and -"
+                yield Problem(f"{where}[{number}].function.name", "a name of other characters", repair)
 
 
 def _leave_out_no_calls(turns: Turns, target: Target) -> None:
@@ -90,7 +123,7 @@ def _write_arguments(turns: Turns, target: Target) -> None:
 
 def _undeclared(turns: Turns, target: Target) -> Iterator[Problem]:
     del target
-    tools = turns.holder.get("tools")
+    tools = turns.beside.get("tools")
     given = [tool for tool in tools if _tool_problem(tool) is None] if isinstance(tools, list) else []
     known = {tool["function"]["name"] for tool in given}
     for where, call in _calls(turns):
@@ -125,15 +158,77 @@ def _answers(turns: Turns, target: Target) -> Iterator[Problem]:
         if message.get("role") == "tool" and not (isinstance(found, str) and found in asked):
             text = "no tool_call_id" if found is None else f"an answer to the unknown call {found!r}"
             yield Problem(turns.at(index, "tool_call_id"), text, "give the id of a call before it, or leave it out")
+        elif found is not None and message.get("role") != "tool":
+            text = f'an answer to a call from "{message.get("role")}"'
+            yield Problem(turns.at(index, "tool_call_id"), text, "only a tool's message answers a call: leave it out")
 
 
 def _unique(turns: Turns, target: Target) -> Iterator[Problem]:
+    """Two calls of one message with one id: nobody can tell which of them an answer is for."""
     del target
+    for index in range(len(turns.messages)):
+        seen: set[str] = set()
+        for where, call in _calls(turns, index):
+            if call["id"] in seen:
+                text = f"the id {call['id']!r} stands twice in a message"
+                yield Problem(f"{where}.id", text, "give every call an id of its own")
+            seen.add(call["id"])
+
+
+def _repeated(turns: Turns, target: Target) -> Iterator[Problem]:
+    """The id of a call in an earlier message; every answer follows its own call, so they can be told apart."""
+    del target
+    clear: dict[str, bool] = {}  # the ids seen twice
     seen: set[str] = set()
-    for where, call in _calls(turns):
-        if call["id"] in seen:
-            yield Problem(f"{where}.id", f"the id {call['id']!r} stands twice", "give every call an id of its own")
-        seen.add(call["id"])
+    for index in range(len(turns.messages)):
+        here = list(_calls(turns, index))
+        for where, call in here:
+            if call["id"] in seen:
+                if call["id"] not in clear:
+                    clear[call["id"]] = _answered_at_once(turns, call["id"])
+                text = f"the id {call['id']!r} was given to an earlier call"
+                yield Problem(f"{where}.id", text, "give every call an id of its own", clear[call["id"]])
+        seen |= {call["id"] for _, call in here}
+
+
+def _answered_at_once(turns: Turns, call_id: str) -> bool:
+    """Whether every answer with this id stands among those right after a message that calls with it, once."""
+    every = sum(message.get("tool_call_id") == call_id for message in turns.messages)
+    at_once = 0
+    for index in range(len(turns.messages)):
+        times = sum(call["id"] == call_id for _, call in _calls(turns, index))
+        answers = sum(answer.get("tool_call_id") == call_id for answer in _answers_after(turns, index)) if times else 0
+        if times > 1 or answers > 1:
+            return False
+        at_once += answers
+    return bool(at_once == every)
+
+
+def _answers_after(turns: Turns, index: int) -> Iterator[dict[str, Any]]:
+    return takewhile(lambda message: message.get("role") == "tool", turns.messages[index + 1 :])
+
+
+def _renew_repeated(turns: Turns, target: Target) -> None:
+    """Later calls get a new id, made of the old one, and their answers with them."""
+    times = Counter(call["id"] for _, call in _calls(turns))
+    clear = {call_id for call_id, many in times.items() if many > 1 and _answered_at_once(turns, call_id)}
+    taken, seen = set(times), Counter[str]()
+    for index in range(len(turns.messages)):
+        for _, call in _calls(turns, index):
+            old = call["id"]
+            seen[old] += 1
+            if old in clear and seen[old] > 1:
+                call["id"] = new = _free_id(old, seen[old], taken, target.call_id_length)
+                for answer in _answers_after(turns, index):
+                    if answer.get("tool_call_id") == old:
+                        answer["tool_call_id"] = new
+
+
+def _free_id(call_id: str, number: int, taken: set[str], length: int | None) -> str:
+    made = (f"{call_id}_{one}" for one in count(number))
+    found = next(new for one in made if (new := one if length is None else _short(one, length)) not in taken)
+    taken.add(found)
+    return found
 
 
 def _id_length(turns: Turns, target: Target) -> Iterator[Problem]:
@@ -170,9 +265,9 @@ def _short(call_id: str, length: int) -> str:
 
 def _calls(turns: Turns, only: int | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every well-formed call, with its place."""
-    for index, message in enumerate(turns.messages):
-        found = message.get("tool_calls")
-        if only in (None, index) and isinstance(found, list):
+    for index in range(len(turns.messages)) if only is None else (only,):
+        found = turns.messages[index].get("tool_calls")
+        if isinstance(found, list):
             for number, call in enumerate(found):
                 if _is_call(call):
                     yield turns.at(index, f"tool_calls[{number}]"), call
@@ -185,6 +280,13 @@ def _is_call(call: Any) -> bool:
     return isinstance(function, dict) and isinstance(function.get("name"), str)
 
 
+def _is_called(legacy: Any) -> bool:
+    if not isinstance(legacy, dict) or not isinstance(legacy.get("name"), str):
+        return False
+    given = legacy.get("arguments")
+    return bool(_FUNCTION.fullmatch(legacy["name"])) and isinstance(given, str) and _is_object(given)
+
+
 def _is_object(text: str) -> bool:
     try:
         return isinstance(msgspec.json.decode(text), dict)
@@ -194,11 +296,13 @@ def _is_object(text: str) -> bool:
 
 RULES = (
     Rule("tools", "well-formed tools", "blocking", _declared),
+    Rule("tool-description", "descriptions of tools, where they are asked for", "warning", _described),
     Rule("call-shape", "well-formed calls, from the assistant", "blocking", _shape, _leave_out_no_calls),
     Rule("call-arguments", "arguments that are JSON in a text", "blocking", _arguments, _write_arguments),
     Rule("call-declared", "calls of declared tools", "warning", _undeclared),
     Rule("call-answered", "an answer to every call before the last message", "blocking", _answered),
     Rule("answer-known", "answers to calls that were made", "blocking", _answers),
-    Rule("call-id-unique", "an id of its own for every call", "blocking", _unique),
+    Rule("call-id-unique", "an id of its own for every call of a message", "blocking", _unique),
+    Rule("call-id-repeated", "an id of its own for every call of a talk", "warning", _repeated, _renew_repeated),
     Rule("call-id-length", "ids as long as the target has them", "blocking", _id_length, _shorten_ids),
 )

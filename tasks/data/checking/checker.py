@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from codecs import BOM_UTF8
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
-from tasks.data.checking.clean import PlainTalk
+from tasks.data.checking.clean import PlainTalk, Talk
+from tasks.data.checking.content import has_images
 from tasks.data.checking.finding import Finding, Problem
-from tasks.data.checking.keys import kind_of
-from tasks.data.checking.lengths import Spoken, spoken_in
+from tasks.data.checking.keys import LONG, kind_of
+from tasks.data.checking.lengths import BESIDE_KEYS, Spoken, spoken_in
 from tasks.data.checking.limits import Measure, limits_of
-from tasks.data.checking.rulebook import Found, judge, mend
-from tasks.data.checking.target_lines import parse
-from tasks.data.formats import find_format
+from tasks.data.checking.rulebook import BESIDE_VALUES, Found, judge, mend, mend_own
+from tasks.data.checking.target_lines import parse, target_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 1000
 BATCH_BYTES = 4_000_000
+_REMEMBERED = 10_000  # fates
+_LONG = BESIDE_KEYS | LONG
+_NULL = b"null"
+_Keys = dict[str, msgspec.Raw]
 PASSES = 4  # a repair may bring out what another rule finds; after so many, what is left is left
 
 
@@ -42,6 +46,16 @@ class Checked:
     said: list[Said] = field(default_factory=list)  # what is left
     fixed: list[Said] = field(default_factory=list)
     record: Record | None = None
+    weighted: bool = False
+    pictured: bool = False
+
+
+class Fate(NamedTuple):
+    """What becomes of a row of plain talk, by what stands beside its messages: said, repaired, the keys that stay."""
+
+    said: tuple[Said, ...]
+    fixed: tuple[Said, ...]
+    kept: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,10 @@ class Checker:
     rejected: int = 0
     size_bytes: int = 0
     kind: Kind | None = None  # of the first row that the target takes
-    weighted: int = 0
+    weighted: int = 0  # of those kept
+    pictured: int = 0
+    file_bytes: int | None = None  # of the file as it stands
+    _fates: dict[tuple[tuple[str, bytes], ...], Fate] = field(default_factory=dict)
 
     def run(self, lines: Iterable[Line]) -> None:
         """Check every row, and then the whole."""
@@ -84,15 +101,40 @@ class Checker:
         """Write a finding into the ledger."""
         rule, severity, problem = said
         full = f"{self.plan.target.name}.{rule}"
-        place = (self.plan.name, line, problem.field, full, severity)
-        self.ledger.add(Finding(*place, problem.text, problem.repair, problem.fixable, fixed), set_aside=set_aside)
+        if not fixed and problem.fixable and not set_aside:
+            self.ledger.fixable += 1
+        if self.ledger.add(full, severity, fixed=fixed, set_aside=set_aside):
+            place = (self.plan.name, line, problem.field, full, severity)
+            told = Finding(*place, problem.text, problem.repair, problem.fixable, fixed)
+            self.ledger.tell(told, set_aside=set_aside)
 
     def _check(self, line: Line, plain: PlainTalk) -> Checked:
-        texts = plain.texts(line) if self.kind in (None, "chat") else None
-        if texts is None:
-            return self._check_long(line, plain=plain.is_plain(line))
-        self.kind = "chat"
-        return Checked(line, line.raw, Spoken(texts, len(texts)), record=line.record)
+        talk = plain.talk(line)
+        if talk is None:
+            return self._check_long(line, plain=False)
+        if talk.doubled or self.kind not in (None, "chat") or not _LONG.isdisjoint(talk.beside):
+            return self._check_long(line, plain=True)
+        spoken = Spoken(talk.texts, len(talk.texts))
+        if not talk.beside:
+            self.kind = "chat"
+            return Checked(line, line.raw, spoken, record=line.record)
+        return self._check_beside(line, talk, spoken)
+
+    def _check_beside(self, line: Line, talk: Talk, spoken: Spoken) -> Checked:
+        """Rows with the same beside their messages, as far as rules look at it, fare alike."""
+        beside = tuple(
+            [(name, value if name in BESIDE_VALUES or value == _NULL else b"") for name, value in talk.beside.items()]
+        )
+        fate = self._fates.get(beside)
+        if fate is None or (fate.fixed and line.record is not None):
+            checked = self._check_long(line, plain=True)
+            if len(self._fates) < _REMEMBERED:
+                kept = talk.row.keys() if checked.raw is line.raw else msgspec.json.decode(checked.raw, type=_Keys)
+                self._fates[beside] = Fate(tuple(checked.said), tuple(checked.fixed), tuple(kept))
+            return checked
+        raw = msgspec.json.encode({name: talk.row[name] for name in fate.kept}) if fate.fixed else line.raw
+        weighted = "weight" in fate.kept
+        return Checked(line, raw, spoken, list(fate.said), list(fate.fixed), line.record, weighted)
 
     def _check_long(self, line: Line, *, plain: bool) -> Checked:
         row, said = parse(line)
@@ -104,7 +146,8 @@ class Checker:
             self._mend(checked, row, found, plain=plain)
         checked.said += self._mixed(row)
         checked.spoken = spoken_in(row) if self.lengths else None
-        self.weighted += "weight" in row
+        checked.weighted = "weight" in row
+        checked.pictured = not plain and _is_pictured(row)
         return checked
 
     def _mixed(self, row: dict[str, Any]) -> list[Said]:
@@ -122,7 +165,12 @@ class Checker:
         """Repair a row and ask again; a doubled key goes with the writing of the row."""
         before = checked.said
         for _ in range(PASSES):
-            mend(row, self.plan.target, found)
+            if checked.record is None:
+                mend(row, self.plan.target, found)
+            elif (remade := self._mend_record(checked, checked.record, found)) is not None:
+                row = remade
+            else:
+                return
             found = judge(row, self.plan.target, plain=plain)
             if not any(problem.fixable for _, _, problem in found):
                 break
@@ -130,18 +178,18 @@ class Checker:
         checked.fixed = [said for said in before if said[2].fixable and said[0] not in again]
         checked.said = [said for said in before if said[0] == "doubled-key" and not said[2].fixable] + _said(found)
         checked.raw = msgspec.json.encode(row)
-        if checked.record is not None:
-            checked.record = self._mended_record(checked, checked.record, row)
 
-    def _mended_record(self, checked: Checked, record: Record, row: dict[str, Any]) -> Record:
-        """What the target has no place for stays as it was in the record."""
-        form = find_format(self.plan.target.format)
+    def _mend_record(self, checked: Checked, record: Record, found: list[Found]) -> dict[str, Any] | None:
+        """Repair a dataset's own row, with all that the target has no place for; the row that the target gets of it."""
+        own = msgspec.to_builtins(record)
+        mend_own(own, self.plan.target, found)
         try:
-            made = form.to_record(msgspec.convert(row, form.Row))
+            checked.record = msgspec.convert(own, type(record))
+            return target_row(checked.record, self.plan.target)
         except ValueError as error:
+            checked.record = record
             checked.said.append(("conversion", "blocking", Problem("", str(error), "repair the line, or leave it out")))
-            return record
-        return msgspec.structs.replace(record, messages=made.messages, tools=made.tools, rejected=made.rejected)
+            return None
 
     def _pass_on(self, batch: list[Checked]) -> None:
         self._measure(batch)
@@ -152,6 +200,8 @@ class Checker:
                 continue
             self.kept += 1
             self.size_bytes += len(checked.raw) + 1
+            self.weighted += checked.weighted
+            self.pictured += checked.pictured
             if self.output is not None:
                 self.output.keep(checked.raw, checked.record)
 
@@ -178,15 +228,26 @@ class Checker:
 
     def _check_whole(self) -> None:
         target = self.plan.target
-        marked = len(BOM_UTF8) if self.plan.as_file and target.byte_order_mark else 0
-        self._check_measure("file_bytes", self.size_bytes + marked, "bytes")
-        self._check_measure("examples", self.kept, "examples")
+        if self.plan.as_file and target.byte_order_mark:
+            self.size_bytes += len(BOM_UTF8)
+        if self.file_bytes is not None and not self.ledger.fixed and not self.rejected:
+            self.size_bytes = self.file_bytes
+        self._check_measure("file_bytes", self.size_bytes, "bytes")
+        if self.kept:
+            self._check_measure("examples", self.kept, "examples")
+        else:
+            text = f"none of {counted(self.examples, 'example')} is left" if self.examples else "there is no example"
+            self.add(0, ("no-examples", "blocking", Problem("", text, "give at least one that can be learned")))
         if self.lengths is not None:
             self._check_measure("total_tokens", self.lengths.total, "tokens")
-        if target.name == "fireworks" and 0 < self.weighted < self.examples:
-            text = f"{self.weighted} of {self.examples} examples have a weight"
+        if target.name == "fireworks" and 0 < self.weighted < self.kept:
+            text = f"{self.weighted} of {self.kept} examples have a weight"
             repair = "give all a weight, or none (it is documented for reinforcement alone)"
             self.add(0, ("example-weight-everywhere", "blocking", Problem("weight", text, repair)))
+        if target.name == "together" and 0 < self.pictured < self.kept:
+            text = f"{self.pictured} of {self.kept} examples have images"
+            repair = "make a file of those with images and one of those without"
+            self.add(0, ("images-everywhere", "blocking", Problem("", text, repair)))
 
     def _check_measure(self, measure: Measure, found: int, unit: str) -> None:
         for limit in limits_of(self.plan.target.name, measure):
@@ -200,6 +261,17 @@ class Checker:
                 text = f"{found:,} {unit}, and {limit.target} wants at least {limit.minimum:,} {said}"
                 self.add(0, (name, limit.severity, Problem("", text, "add examples")))
                 return
+
+
+def _is_pictured(row: dict[str, Any]) -> bool:
+    given = row.get("input")
+    messages = given.get("messages") if isinstance(given, dict) else row.get("messages")
+    return isinstance(messages, list) and has_images([one for one in messages if isinstance(one, dict)])
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things in words."""
+    return f"{number:,} {thing}" + ("" if number == 1 else "s")
 
 
 def _said(found: list[Found]) -> list[Said]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from queue_app.errors import Permanent
-from tasks.data.checking.checker import Checker, Plan
+from tasks.data.checking.checker import Checker, Plan, counted
+from tasks.data.checking.closings import Standing
 from tasks.data.checking.finding import Problem
 from tasks.data.checking.ledger import Ledger
 from tasks.data.checking.lengths import Lengths
@@ -39,6 +40,7 @@ class Order:
     counting: Counting | None = None
     context: int | None = None
     listed: int = 1000
+    standing: Standing = Standing()
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ def check(order: Order, look: Callable[[int], object] = lambda rows: None) -> Ch
         ledger = stack.enter_context(Ledger(order.report, order.listed))
         checker = Checker(plan, ledger, lengths, look=look)
         file = _only_file(order.source) if plan.as_file else None
+        for said in order.standing.findings:
+            checker.add(0, said)
         readable = file is None or _look_at_start(file, checker)
         if order.repaired is not None and readable:
             mark = plan.as_file and plan.target.byte_order_mark
@@ -71,9 +75,11 @@ def check(order: Order, look: Callable[[int], object] = lambda rows: None) -> Ch
             output = Output(order.repaired, order.report, export=export, mark=mark)
             checker.output = stack.enter_context(output)
         if readable:
+            checker.file_bytes = file.stat().st_size if file else None
             own = dataset_lines(order.source, plan.target, dropped, Reading())
             checker.run(file_lines(file) if file else own)
     figures = _figures(checker, dropped, lengths)
+    figures["notes"] += order.standing.notes
     with JsonlWriter(order.report / SUMMARY) as writer:
         writer.write(figures)
     blocked = ledger.left["blocking"] > 0 or (plan.strict and ledger.left["warning"] > 0)
@@ -91,8 +97,7 @@ def _look_at_start(file: Path, checker: Checker) -> bool:
     """Whether the file is one of lines; its byte order mark is right or wrong by the target."""
     plan = checker.plan
     if other := foreign(file):
-        repair = "save it as JSONL in UTF-8, or give it to `tuneyard data convert`"
-        checker.add(0, ("encoding", "blocking", Problem("", f"it is {other}, and no JSONL in UTF-8", repair)))
+        checker.add(0, other)
         return False
     marked = has_mark(file)
     if plan.target.byte_order_mark and not marked:
@@ -118,7 +123,9 @@ def _figures(checker: Checker, dropped: Counter[str], lengths: Lengths | None) -
         "dropped": dict(sorted(dropped.items())),
         "tokens": _tokens(lengths) if lengths else None,
         "skipped_rules": dict.fromkeys(skipped, checker.examples),
-        "notes": [note for note in (target.note, *map(_said_of_skipped, skipped), *_notes(lengths)) if note],
+        "notes": [
+            note for note in (target.note, *map(_said_of_skipped, skipped), *_notes(target.name, lengths)) if note
+        ],
     }
 
 
@@ -139,10 +146,14 @@ def _tokens(lengths: Lengths) -> dict[str, Any]:
     }
 
 
-def _notes(lengths: Lengths | None) -> list[str]:
+def _notes(target: str, lengths: Lengths | None) -> list[str]:
     if lengths is None:
         return ["tokens were not counted"]
-    tools = (
-        f"tools of {lengths.with_tools} examples were counted by their JSON, an estimate" if lengths.with_tools else ""
-    )
-    return [lengths.counting.note, tools]
+    found = [lengths.counting.note]
+    if lengths.with_tools:
+        found.append(f"tools of {counted(lengths.with_tools, 'example')} were counted by their JSON, an estimate")
+    if lengths.with_media:
+        found.append(f"images and sound of {counted(lengths.with_media, 'example')} were not counted")
+    if not lengths.limited:
+        found.append(f"no limit of tokens is known for {target}: the lengths were held against none; give --max-tokens")
+    return found

@@ -1,25 +1,27 @@
 """The short way: rows of plain talk that no rule can object to, told apart without asking every rule.
 
-A row passes if it is nothing but messages with role and text, no text is blank, no key stands twice, and the rules –
-asked once – have nothing against its order of roles. Where more stands beside the messages, only the rules about that
-are asked; everything else takes the long way.
+The messages pass if they have nothing but role and text, no text is blank, and the rules – asked once – have nothing
+against their order of roles. What stands beside them is left as bytes, for the few rules that look at it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
 from tasks.data.checking.rulebook import judge
-from tasks.data.checking.target_lines import keys_in
+from tasks.data.checking.target_lines import count_keys, keys_in
 
 if TYPE_CHECKING:
     from tasks.data.checking.target import Target
     from tasks.data.checking.target_lines import Line
 
 _REMEMBERED = 10_000  # orders of roles
-_Decoder = msgspec.json.Decoder[Any]
+_UNFIT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_NESTED = (dict, list)
+_decode = msgspec.json.Decoder().decode
+_ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
@@ -27,20 +29,16 @@ class _Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     content: str
 
 
-class _Row(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    messages: list[_Message]
+_MESSAGES = msgspec.json.Decoder(list[_Message])
 
 
-class _WeightedRow(_Row, forbid_unknown_fields=True, gc=False):
-    """As Together takes it."""
+class Talk(NamedTuple):
+    """A row whose messages are certainly right."""
 
-    weight: Annotated[float, msgspec.Meta(ge=0)] | msgspec.UnsetType = msgspec.UNSET
-
-
-class _OpenRow(msgspec.Struct, gc=False):
-    """Whatever stands beside the messages."""
-
-    messages: list[_Message]
+    row: dict[str, msgspec.Raw]
+    beside: dict[str, bytes]  # the values without the messages
+    texts: list[str]  # no roles
+    doubled: bool  # whether a key may stand twice
 
 
 class PlainTalk:
@@ -49,34 +47,31 @@ class PlainTalk:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._takes_talk = "chat" in target.kinds
-        self._row: _Decoder = msgspec.json.Decoder(_WeightedRow if target.name == "together" else _Row)
-        self._open_row: _Decoder = msgspec.json.Decoder(_OpenRow)
         self._orders: dict[tuple[str, ...], bool] = {}
 
-    def texts(self, line: Line) -> list[str] | None:
-        """The texts of a row that is certainly right, and None for every other; roles are not among them."""
-        row = self._plain(line, self._row)
-        if row is None:
-            return None
-        texts = [message.content for message in row.messages]
-        keys = 1 + 2 * len(texts) + (getattr(row, "weight", msgspec.UNSET) is not msgspec.UNSET)
-        return texts if line.record is not None or keys_in(line.raw) == keys else None
-
-    def is_plain(self, line: Line) -> bool:
-        """Whether only what stands beside the messages can be wrong with a row."""
-        return self._plain(line, self._open_row) is not None
-
-    def _plain(self, line: Line, decoder: _Decoder) -> Any:
+    def talk(self, line: Line) -> Talk | None:
+        """A row of which only what stands beside the messages can be wrong, and None for every other."""
         if not self._takes_talk or line.refusal is not None:
             return None
         try:
-            row = decoder.decode(line.raw)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            row = _ROW.decode(line.raw)
+            messages = _MESSAGES.decode(row["messages"])
+            beside = {name: bytes(value) for name, value in row.items() if name != "messages"} if len(row) > 1 else {}
+            values = [_decode(value) for value in beside.values()]  # what was passed over may still be no JSON
+        except (*_UNFIT, KeyError):
             return None
-        for message in row.messages:
-            if not message.content or message.content.isspace():
-                return None
-        return row if self._in_order(tuple([message.role for message in row.messages])) else None
+        texts = [message.content for message in messages]
+        if not all(texts) or any(map(str.isspace, texts)):
+            return None
+        if not self._in_order(tuple([message.role for message in messages])):
+            return None
+        keys = (
+            1
+            + 2 * len(texts)
+            + len(beside)
+            + sum([count_keys(value) for value in values if value.__class__ in _NESTED])
+        )
+        return Talk(row, beside, texts, line.record is None and keys_in(line.raw) != keys)
 
     def _in_order(self, roles: tuple[str, ...]) -> bool:
         known = self._orders.get(roles)

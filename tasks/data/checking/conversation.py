@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from tasks.data.checking.content import has_text
 from tasks.data.checking.finding import Problem, Rule, Turns
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def _roles(turns: Turns, target: Target) -> Iterator[Problem]:
 def _assistant(turns: Turns, target: Target) -> Iterator[Problem]:
     del target
     if not any(message.get("role") == "assistant" for message in turns.messages):
-        yield Problem(f"{turns.prefix}messages", "none is from the assistant: nothing to learn", "add the answer")
+        yield Problem(turns.path, "none is from the assistant: nothing to learn", "add the answer")
 
 
 def _last(turns: Turns, target: Target) -> Iterator[Problem]:
@@ -51,15 +52,17 @@ def _cut_after_last_answer(turns: Turns, target: Target) -> None:
 
 def _last_text(turns: Turns, target: Target) -> Iterator[Problem]:
     last = turns.messages[-1]
-    if last.get("role") == "assistant" and not last.get("content"):
+    calls = bool(last.get("tool_calls")) and target.heeds("last-text", "warning") == "blocking"
+    if last.get("role") == "assistant" and (calls or not has_text(last)):
         repair = f"{target.name} wants text in the last message, and no tool call: end with the assistant's text"
-        yield Problem(turns.at(len(turns.messages) - 1), "the last message has no text", repair)
+        text = "the last message calls a tool" if calls else "the last message has no text"
+        yield Problem(turns.at(len(turns.messages) - 1), text, repair)
 
 
 def _user(turns: Turns, target: Target) -> Iterator[Problem]:
     del target
     if not any(message.get("role") == "user" for message in turns.messages):
-        yield Problem(f"{turns.prefix}messages", "none is from the user", "add what the assistant answers to")
+        yield Problem(turns.path, "none is from the user", "add what the assistant answers to")
 
 
 def _system_count(turns: Turns, target: Target) -> Iterator[Problem]:
@@ -99,13 +102,7 @@ def _name(turns: Turns, target: Target) -> Iterator[Problem]:
         name = message.get("name")
         if name is not None and not (isinstance(name, str) and _NAME.fullmatch(name)):
             repair = "use 1 to 64 of A-Z, a-z, 0-9, _ and -, or leave it out"
-            yield Problem(turns.at(index, "name"), "a name of other characters", repair, fixable=True)
-
-
-def _leave_out_names(turns: Turns, target: Target) -> None:
-    for problem in list(_name(turns, target)):
-        index = int(problem.field.partition("[")[2].partition("]")[0])
-        del turns.messages[index]["name"]
+            yield Problem(turns.at(index, "name"), "a name of other characters", repair)
 
 
 RULES = (
@@ -117,6 +114,7 @@ RULES = (
     Rule("system-count", "at most one system message", "blocking", _system_count),
     Rule("system-place", "the system message first", "blocking", _system_place),
     Rule("alternation", "user and assistant in turn", "blocking", _alternation),
-    Rule("name", "names of letters, digits, _ and -", "warning", _name, _leave_out_names),
+    Rule("name", "names of letters, digits, _ and -", "warning", _name),
 )
+NAME = RULES[-1]
 INPUT_RULES = tuple(rule for rule in RULES if rule.name not in ("assistant-message", "last-message", "last-text"))

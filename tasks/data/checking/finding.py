@@ -44,20 +44,21 @@ class Problem(NamedTuple):
 
 @dataclass(frozen=True)
 class Turns:
-    """The messages of a row, and where in the row they stand: at its top, or within `input` of a preference."""
+    """The messages of a row, and where in the row they stand: at its top, or in one of the parts of a preference."""
 
     row: dict[str, Any]
-    holder: dict[str, Any]  # has the key `messages`, and beside it the tools
-    prefix: str  # "" or "input."
+    messages: list[dict[str, Any]]
+    beside: dict[str, Any]  # has the tools: the row, or the `input` of a preference
+    path: str  # of the messages
 
     @property
-    def messages(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = self.holder["messages"]
-        return found
+    def prefix(self) -> str:
+        """What the field paths of that which stands beside the messages begin with."""
+        return "input." if self.beside is not self.row else ""
 
     def at(self, index: int, key: str = "") -> str:
         """The field path of a message, or of something within it."""
-        return f"{self.prefix}messages[{index}]" + (f".{key}" if key else "")
+        return f"{self.path}[{index}]" + (f".{key}" if key else "")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from tasks.data.checking.finding import Finding
+    from tasks.data.checking.finding import Finding, Severity
 
 FINDINGS = "findings.jsonl"
 FIRST = 20  # findings that a result shows
@@ -27,6 +27,7 @@ class Ledger:
         self.found: Counter[str] = Counter()
         self.fixed: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # by severity, without what was repaired or set aside
+        self.fixable = 0  # of those left
         self.unlisted: Counter[str] = Counter()
         self._first: dict[str, list[Finding]] = {"blocking": [], "warning": []}
 
@@ -37,15 +38,28 @@ class Ledger:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._writer.__exit__(kind, error, at)
 
-    def add(self, finding: Finding, *, set_aside: bool = False) -> None:
-        """Note a finding; one of a row that was set aside is told, and stands in nobody's way."""
-        self.found[finding.rule] += 1
-        if finding.fixed:
-            self.fixed[finding.rule] += 1
+    def add(self, rule: str, severity: Severity, *, fixed: bool, set_aside: bool) -> bool:
+        """Count a finding; whether it is one that is told as well.
+
+        One of a row that was set aside stands in nobody's way.
+        """
+        self.found[rule] += 1
+        if fixed:
+            self.fixed[rule] += 1
         elif not set_aside:
-            self.left[finding.severity] += 1
-            if len(self._first[finding.severity]) < FIRST:
-                self._first[finding.severity].append(finding)
+            self.left[severity] += 1
+            if len(self._first[severity]) < FIRST:
+                return True
+        if self.found[rule] <= self._listed:
+            return True
+        self.unlisted[rule] += 1
+        return False
+
+    def tell(self, finding: Finding, *, set_aside: bool) -> None:
+        """Write down a finding that was counted just now."""
+        first = self._first[finding.severity]
+        if not finding.fixed and not set_aside and len(first) < FIRST:
+            first.append(finding)
         if self.found[finding.rule] <= self._listed:
             self._writer.write(finding)
         else:
@@ -62,6 +76,7 @@ class Ledger:
             "blocking": self.left["blocking"],
             "warnings": self.left["warning"],
             "found": dict(sorted(self.found.items())),
+            "fixable": self.fixable,
             "fixed": dict(sorted(self.fixed.items())),
             "unlisted": dict(sorted(self.unlisted.items())),
         }

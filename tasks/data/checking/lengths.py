@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from tasks.data.checking.target_lines import Said
     from tasks.data.counting import Counting
 
-_TEXT_KEYS = (
+TEXT_KEYS = (
     "messages",
     "contents",
     "input",
@@ -28,6 +29,13 @@ _TEXT_KEYS = (
 )
 
 
+# beside the messages, what `spoken_in` looks at
+BESIDE_KEYS = frozenset({*TEXT_KEYS, "tools", "functions", "systemInstruction"}) - {"messages"}
+_SPOKEN = ("reasoning", "reasoning_content", "refusal")  # beside the content
+_CALLS = ("tool_calls", "function_call")
+_CALLING = frozenset({"functionCall", "functionResponse", "executableCode", "codeExecutionResult"})  # parts, at Vertex
+
+
 class Spoken(msgspec.Struct, gc=False):
     """What of a row is counted: its texts, and of how many messages they are."""
 
@@ -35,6 +43,8 @@ class Spoken(msgspec.Struct, gc=False):
     messages: int
     names: int = 0
     tools: bool = False
+    media: bool = False  # pictures or sound, which no counter here counts
+    ready: int = 0  # tokens that were made beforehand
 
 
 @dataclass
@@ -49,22 +59,30 @@ class Lengths:
     longest_line: int = 0
     over: int = 0
     with_tools: int = 0  # rows whose tools were counted by their JSON
+    with_media: int = 0  # rows with more than was counted
     _limits: list[Limit] = field(init=False)
 
     def __post_init__(self) -> None:
         self._limits = [] if self.context else limits_of(self.target, "example_tokens")
 
+    @property
+    def limited(self) -> bool:
+        """Whether there is anything to hold the lengths against."""
+        return self.context is not None or bool(self._limits)
+
     def measure(self, rows: Sequence[tuple[int, Spoken]]) -> list[Said | None]:
         """For each row, by its line and what is spoken in it, what is wrong with its length."""
         texts = [text for _, spoken in rows for text in spoken.texts]
         counts = iter(self.counting.count(texts))
-        return [self._one(line, spoken, sum(next(counts) for _ in spoken.texts)) for line, spoken in rows]
+        return [self._one(line, spoken, sum(islice(counts, len(spoken.texts)))) for line, spoken in rows]
 
     def _one(self, line: int, spoken: Spoken, tokens: int) -> Said | None:
         role = 1 if self.counting.counts_roles else 0  # every role is one token in the vocabularies at hand
-        tokens += spoken.messages * (self.counting.per_message + role) + spoken.names + self.counting.per_example
+        tokens += spoken.messages * (self.counting.per_message + role) + spoken.names + spoken.ready
+        tokens += self.counting.per_example
         self.total += tokens
         self.with_tools += spoken.tools
+        self.with_media += spoken.media
         if tokens > self.longest:
             self.longest, self.longest_line = tokens, line
         said = self._said(tokens)
@@ -90,14 +108,15 @@ class Lengths:
 def spoken_in(row: dict[str, Any]) -> Spoken:
     """What of any row is counted; tools by their JSON, which is near what the models see and not the same."""
     spoken = Spoken([], 0)
-    for key in _TEXT_KEYS:
+    for key in TEXT_KEYS:
         if key in row:
             _collect(row[key], spoken)
     holders = (row, row["input"]) if isinstance(row.get("input"), dict) else (row,)
     for holder in holders:
-        if holder.get("tools"):
-            spoken.tools = True
-            spoken.texts.append(msgspec.json.encode(holder["tools"]).decode())
+        for key in ("tools", "functions"):
+            _collect_json(holder.get(key), spoken)
+    if isinstance(row.get("token_ids"), list):
+        spoken.ready = len(row["token_ids"])
     instruction = row.get("systemInstruction")
     if isinstance(instruction, dict):
         _collect([instruction], spoken)
@@ -119,15 +138,27 @@ def _collect_message(message: dict[str, Any], spoken: Spoken) -> None:
     spoken.messages += 1
     content = message.get("content", message.get("parts"))
     parts = content if isinstance(content, list) else [content]
-    spoken.texts += [text for text in map(_text_of, parts) if text]
+    for part in parts:
+        _collect_part(part, spoken)
+    spoken.texts += [message[key] for key in _SPOKEN if isinstance(message.get(key), str)]
     if isinstance(message.get("name"), str):
         spoken.texts.append(message["name"])
         spoken.names += 1
-    if message.get("tool_calls"):
+    for key in _CALLS:
+        _collect_json(message.get(key), spoken)
+
+
+def _collect_part(part: Any, spoken: Spoken) -> None:
+    text = part.get("text", part.get("refusal")) if isinstance(part, dict) else part
+    if isinstance(text, str):
+        spoken.texts.append(text)
+    elif isinstance(part, dict) and not _CALLING.isdisjoint(part):
+        _collect_json(part, spoken)
+    elif part is not None:
+        spoken.media = True
+
+
+def _collect_json(value: Any, spoken: Spoken) -> None:
+    if value:
         spoken.tools = True
-        spoken.texts.append(msgspec.json.encode(message["tool_calls"]).decode())
-
-
-def _text_of(part: Any) -> str:
-    text = part.get("text") if isinstance(part, dict) else part
-    return text if isinstance(text, str) else ""
+        spoken.texts.append(msgspec.json.encode(value).decode())

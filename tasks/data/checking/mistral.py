@@ -18,7 +18,7 @@ INSTALLED = find_spec("mistral_common") is not None
 
 
 @cache
-def _judge() -> Callable[[dict[str, Any]], None]:
+def _judge() -> Callable[[list[dict[str, Any]], Any], None]:
     """A function that raises what mistral-common says; loading it takes most of a second."""
     from mistral_common.protocol.instruct.messages import (
         FinetuningAssistantMessage,
@@ -37,9 +37,9 @@ def _judge() -> Callable[[dict[str, Any]], None]:
     }
     validator: Any = MistralRequestValidatorV3(mode=ValidationMode.finetuning)
 
-    def judge(holder: dict[str, Any]) -> None:
-        messages = [types[message["role"]].model_validate(message) for message in holder["messages"]]
-        validator.validate_request(ChatCompletionRequest(messages=messages, tools=holder.get("tools")))
+    def judge(turns: list[dict[str, Any]], tools: Any) -> None:
+        messages = [types[message["role"]].model_validate(message) for message in turns]
+        validator.validate_request(ChatCompletionRequest(messages=messages, tools=tools))
 
     return judge
 
@@ -51,15 +51,13 @@ def _by_mistral_common(turns: Turns, target: Target) -> Iterator[Problem]:
     if target.name != "mistral" or any(message.get("role") not in target.roles for message in turns.messages):
         return
     try:
-        _judge()(turns.holder)
+        _judge()(turns.messages, turns.beside.get("tools"))
     except MistralCommonException as error:
-        yield Problem(
-            f"{turns.prefix}messages", _one_line(str(error)), "mistral-common takes no such example; see its words"
-        )
+        yield Problem(turns.path, _one_line(str(error)), "mistral-common takes no such example; see its words")
     except ValidationError as error:
         for found in error.errors(include_url=False, include_input=False, include_context=False)[:1]:
             field = ".".join(str(part) for part in found["loc"])
-            yield Problem(f"{turns.prefix}messages", f"{field}: {found['msg']}", "mistral-common takes no such example")
+            yield Problem(turns.path, f"{field}: {found['msg']}", "mistral-common takes no such example")
 
 
 def _one_line(text: str) -> str:

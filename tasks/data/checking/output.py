@@ -22,7 +22,7 @@ REJECTED = "rejected.jsonl"
 
 
 class Rejected(msgspec.Struct):
-    """A row that was set aside: where it stood, why, and its text as it was."""
+    """A row that was set aside: where it stood, why, and its text; what in it is not UTF-8 stands as \\xhh."""
 
     line: int
     reasons: list[str]
@@ -35,13 +35,13 @@ class Output:
     def __init__(self, folder: Path, report: Path, *, export: str | None, mark: bool) -> None:
         self._good = DatasetWriter(folder) if export is None else JsonlWriter(folder / f"{export}.jsonl")
         self._bad = JsonlWriter(report / REJECTED)
+        self._any_bad = False
         self._records = export is None
         self._mark = BOM_UTF8 if mark else b""
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
         self._open.enter_context(self._good)
-        self._open.enter_context(self._bad)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -58,4 +58,7 @@ class Output:
 
     def reject(self, line: Line, reasons: list[str]) -> None:
         """Write a row that is set aside."""
-        self._bad.write(Rejected(line.number, reasons, line.raw.decode(errors="replace")))
+        if not self._any_bad:
+            self._open.enter_context(self._bad)
+            self._any_bad = True
+        self._bad.write(Rejected(line.number, reasons, line.raw.decode(errors="backslashreplace")))

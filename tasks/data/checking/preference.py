@@ -19,9 +19,7 @@ def _sides(turns: Turns, target: Target) -> Iterator[Problem]:
     for side in SIDES:
         given = turns.row.get(side)
         if not isinstance(given, list) or len(given) != 1 or not _is_answer(given[0]):
-            repair = (
-                'give exactly one message, from the assistant and with text: [{"role": "assistant", "content": "…"}]'
-            )
+            repair = 'give exactly one message, from the assistant: [{"role": "assistant", "content": "…"}]'
             yield Problem(side, "no single answer", repair)
 
 
@@ -41,10 +39,7 @@ def _input_ends(turns: Turns, target: Target) -> Iterator[Problem]:
 
 
 def _is_answer(message: Any) -> bool:
-    if not isinstance(message, dict) or message.get("role") != "assistant":
-        return False
-    content = message.get("content")
-    return bool(message.get("tool_calls")) or (isinstance(content, (str, list)) and bool(content))
+    return isinstance(message, dict) and message.get("role") == "assistant"
 
 
 RULES = (

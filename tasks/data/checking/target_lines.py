@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from tasks.data import opening
 from tasks.data.checking.finding import Problem
 from tasks.data.cutting import Fault, cut_lines
 from tasks.data.finding import data_files
 from tasks.data.formats import find_format, names
-from tasks.data.opening import blocks
 from tasks.data.reading import MOST_ROW_BYTES, BadRow, Reading, read_rows
 from tasks.data.record import Record
+from tasks.data.wording import not_utf8
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,15 +26,11 @@ if TYPE_CHECKING:
     from tasks.data.checking.target import Target
 
 Said = tuple[str, "Severity", Problem]  # rule, how grave, what
+_encode = msgspec.json.Encoder().encode
 
-_FOREIGN = {
-    b"\xff\xfe": "UTF-16",
-    b"\xfe\xff": "UTF-16",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PAR1": "Parquet",
-}
+_READ = {opening.GZIP: "gzip", opening.ZSTD: "zstd", opening.PARQUET: "Parquet", opening.ARROW: "Arrow"}
 _TABLES = {".csv": "CSV", ".tsv": "TSV"}
+_START_BYTES = 1024
 _UTF8 = "save the file as UTF-8"
 
 
@@ -58,13 +55,18 @@ def is_own_file(source: Path) -> bool:
     return len(files) == 1 and files[0].parent == source and files[0].name.partition(".")[0] in names()
 
 
-def foreign(file: Path) -> str | None:
-    """What a file is, where it is not lines of JSON."""
-    if file.suffix.lower() in _TABLES:
-        return _TABLES[file.suffix.lower()]
+def foreign(file: Path) -> Said | None:
+    """What a file is, where it is not lines of JSON in UTF-8, and how it becomes that."""
     with file.open("rb") as stream:
-        start = stream.read(4)
-    return next((name for mark, name in _FOREIGN.items() if start.startswith(mark)), None)
+        start = stream.read(_START_BYTES)
+    if (found := opening.foreign(start)) is not None:
+        rule, text, repair = found
+        return rule, "blocking", Problem("", text, repair)
+    read = next((name for mark, name in _READ.items() if start.startswith(mark)), _TABLES.get(file.suffix.lower()))
+    if read is None:
+        return None
+    repair = "save it as JSONL in UTF-8, or give it to `tuneyard data convert`"
+    return "encoding", "blocking", Problem("", f"it is {read}, and no JSONL in UTF-8", repair)
 
 
 def has_mark(file: Path) -> bool:
@@ -75,7 +77,7 @@ def has_mark(file: Path) -> bool:
 
 def file_lines(file: Path) -> Iterator[Line]:
     """The lines of a file as they stand, without byte order mark and white space at their ends; no blank ones."""
-    for cut in cut_lines(blocks(file), MOST_ROW_BYTES):
+    for cut in cut_lines(opening.blocks(file), MOST_ROW_BYTES):
         if isinstance(cut, Fault):
             yield Line(cut.number, cut.raw, refusal=(cut.rule, "blocking", Problem("", cut.problem, cut.repair)))
         else:
@@ -85,17 +87,27 @@ def file_lines(file: Path) -> Iterator[Line]:
 def dataset_lines(source: Path, target: Target, dropped: Counter[str], reading: Reading) -> Iterator[Line]:
     """A dataset's rows in the target's format; what it cannot hold is counted by field in `dropped`."""
     convert = find_format(target.format).from_record
-    encode = msgspec.json.Encoder().encode
     for row in read_rows(source, reading):
         if isinstance(row, BadRow):
             refusal: Said = (row.rule, "blocking", Problem(row.field, row.problem, row.repair))
             yield Line(row.line, row.raw, refusal=refusal)
             continue
         try:
-            yield Line(row.line, encode(convert(row.record, dropped)), row.record)
+            yield Line(row.line, _encode(convert(row.record, dropped)), row.record)
         except ValueError as error:
             problem = Problem("", str(error), f"change it, or leave it out: {target.name} has no such examples")
-            yield Line(row.line, encode(row.record), row.record, ("conversion", "blocking", problem))
+            yield Line(row.line, _encode(row.record), row.record, ("conversion", "blocking", problem))
+
+
+def target_row(record: Record, target: Target) -> dict[str, Any]:
+    """The row that a target would get of a record.
+
+    Raises:
+        ValueError: its format has no place for such a record
+    """
+    made = find_format(target.format).from_record(record, Counter())
+    row: dict[str, Any] = msgspec.json.decode(_encode(made))
+    return row
 
 
 def parse(line: Line) -> tuple[dict[str, Any] | None, list[Said]]:
@@ -104,8 +116,8 @@ def parse(line: Line) -> tuple[dict[str, Any] | None, list[Said]]:
         return None, [line.refusal]
     try:
         row = msgspec.json.decode(line.raw)
-    except UnicodeDecodeError as error:
-        return None, [("encoding", "blocking", Problem("", f"byte {error.start + 1} is not UTF-8", _UTF8))]
+    except UnicodeDecodeError:
+        return None, [("encoding", "blocking", Problem("", not_utf8(line.raw), _UTF8))]
     except msgspec.DecodeError as error:
         return None, [("json", "blocking", Problem("", *_not_json(line.raw, error)))]
     except RecursionError:
@@ -136,7 +148,7 @@ def _not_json(raw: bytes, error: msgspec.DecodeError) -> tuple[str, str]:
 
 def _doubled(raw: bytes, row: dict[str, Any]) -> list[Said]:
     """Keys that stand twice in one object: readers take the last, so what is learned may not be what was meant."""
-    if _count_keys(row) == keys_in(raw):
+    if count_keys(row) == keys_in(raw):
         return []
     found: list[Said] = []
 
@@ -158,9 +170,10 @@ def _doubled(raw: bytes, row: dict[str, Any]) -> list[Said]:
     return found
 
 
-def _count_keys(row: dict[str, Any]) -> int:
+def count_keys(value: Any) -> int:
+    """The keys in a value of decoded JSON, those within its values with them."""
     count = 0
-    waiting: list[Any] = [row]
+    waiting: list[Any] = [value]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks.data.checking.finding import Problem, Rule, Turns
+from tasks.data.checking.keys import known_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -62,23 +63,24 @@ def _nothing(turns: Turns, target: Target) -> Iterator[Problem]:
         return
     answers = [message for message in turns.messages if message.get("role") == "assistant"]
     if answers and all(message.get("weight", 1) == 0 for message in answers):
-        yield Problem(
-            f"{turns.prefix}messages", "every answer has weight 0: nothing is learned", "leave the example out"
-        )
+        yield Problem(turns.path, "every answer has weight 0: nothing is learned", "leave the example out")
 
 
 def _of_example(turns: Turns, target: Target) -> Iterator[Problem]:
-    """Together: a number of at least 0. Fireworks: documented for reinforcement alone."""
-    if target.name not in ("together", "fireworks") or "weight" not in turns.row:
+    """Together, and training here: a number of at least 0. Fireworks: documented for reinforcement alone."""
+    if "weight" not in turns.row or "weight" not in known_keys(turns.row, target):
         return
     weight = turns.row["weight"]
+    if weight is None and target.name == "local":
+        return
     if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
         yield Problem("weight", f"found {weight!r}", "use a number of at least 0, or leave it out")
 
 
+OF_EXAMPLE = Rule("example-weight", "an example's weight of at least 0", "blocking", _of_example)
 RULES = (
     Rule("weight-value", "message weights that are 0 or 1", "blocking", _value, _write_whole),
     Rule("weight-place", "weights on the assistant's messages alone", "blocking", _place, _leave_out_misplaced),
     Rule("weight-nothing", "an answer that is learned", "warning", _nothing),
-    Rule("example-weight", "an example's weight of at least 0", "blocking", _of_example),
+    OF_EXAMPLE,
 )

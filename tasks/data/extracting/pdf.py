@@ -6,10 +6,12 @@ import ctypes
 import re
 import threading
 from collections import Counter
+from statistics import median
 from typing import TYPE_CHECKING
 
+from tasks.data.borders import Line
 from tasks.data.extracted import INVISIBLE, Extracted, Unextractable, joined
-from tasks.data.printed import Line, blocks_of, without_running_lines
+from tasks.data.printed import blocks_of, without_running_lines
 
 if TYPE_CHECKING:
     from pypdfium2 import PdfDocument, PdfTextPage
@@ -19,8 +21,9 @@ MOST_MIB = 256
 MOST_PAGES = 10_000
 MOST_CHARACTERS = 50_000_000
 
-FIXED_PITCH = 1  # a bit of a font's flags, as the PDF standard numbers them
+FIXED_PITCH, FORCED_BOLD = 1, 1 << 18  # bits of a font's flags, as the PDF standard numbers them
 FIXED_NAMES = re.compile("courier|mono|consol|menlo|typewriter|cmtt", re.IGNORECASE)  # where the flags are not set
+BOLD_NAMES = re.compile("bold|black|heavy|cmbx", re.IGNORECASE)
 LINE = re.compile("[^\r\n\x02\ufffe]+[\x02\ufffe]?")  # PDFium goes on after a hyphen at a line's end
 UNREADABLE_SHARE = 0.2
 PDFIUM = threading.Lock()  # it is not made for threads
@@ -81,24 +84,52 @@ def _lines(page: PdfTextPage) -> list[Line]:
         drawn = found[0]
         if text := drawn.strip():
             start = found.start() + len(drawn) - len(drawn.lstrip())
-            lines.append(_line(page, text, start, start + len(text) - 1))
+            lines += _rows(page, text, start)
     return lines
+
+
+def _rows(page: PdfTextPage, text: str, start: int) -> list[Line]:
+    """The lines in what PDFium takes for one: where it goes over a line's end, a later word stands below."""
+    line = _line(page, text, start, start + len(text) - 1)
+    lowest = _baseline(page, start + len(text) - 1, line.bottom)
+    if abs(lowest - line.bottom) < line.height / 2:
+        return [line]
+    lines, first, at = [], 0, line.bottom
+    for gap in re.finditer(r"\s+", text):
+        place = _baseline(page, start + gap.end(), at)
+        if abs(place - at) >= line.height / 2:
+            lines.append(_line(page, text[first : gap.start()], start + first, start + gap.start() - 1))
+            first, at = gap.end(), place
+    return [*lines, _line(page, text[first:], start + first, start + len(text) - 1)]
 
 
 def _line(page: PdfTextPage, text: str, first: int, last: int) -> Line:
     most = page.count_chars() - 1
     first, last = min(first, most), min(last, most)
-    left, bottom, _, top = page.get_charbox(first, loose=True)
-    right = page.get_charbox(last, loose=True)[2]
-    return Line(text, left, right, bottom, top - bottom, _is_fixed(page, first))
+    boxes = [page.get_charbox(index, loose=True) for index in (first, (first + last) // 2, last)]
+    height = median(top - bottom for _, bottom, _, top in boxes)  # one of them may be of a ligature, or raised
+    fixed, bold = _font(page, first)
+    bottom = _baseline(page, first, boxes[0][1])
+    return Line(text, boxes[0][0], boxes[2][2], bottom, height, fixed, bold and _font(page, last)[1])
 
 
-def _is_fixed(page: PdfTextPage, index: int) -> bool:
+def _baseline(page: PdfTextPage, index: int, otherwise: float) -> float:
+    """Where a letter stands: the same in a line whatever its fonts are."""
+    import pypdfium2.raw as pdfium
+
+    x, y = ctypes.c_double(0), ctypes.c_double(0)
+    return y.value if pdfium.FPDFText_GetCharOrigin(page, index, ctypes.byref(x), ctypes.byref(y)) else otherwise
+
+
+def _font(page: PdfTextPage, index: int) -> tuple[bool, bool]:
+    """Whether each letter is as wide as the other, and whether they are bold."""
     import pypdfium2.raw as pdfium
 
     flags, name = ctypes.c_int(0), ctypes.create_string_buffer(128)
     pdfium.FPDFText_GetFontInfo(page, index, name, len(name), ctypes.byref(flags))
-    return bool(flags.value & FIXED_PITCH) or FIXED_NAMES.search(name.value.decode("utf-8", "replace")) is not None
+    called = name.value.decode("utf-8", "replace")
+    fixed = bool(flags.value & FIXED_PITCH) or FIXED_NAMES.search(called) is not None
+    return fixed, bool(flags.value & FORCED_BOLD) or BOLD_NAMES.search(called) is not None
 
 
 def _check_letters(pages: list[list[Line]]) -> None:

@@ -16,14 +16,21 @@ from queue_app.job_type import nearest
 
 if TYPE_CHECKING:
     from collections import Counter
+    from collections.abc import Collection
 
     import msgspec
 
     from tasks.data.record import Record
 
+YIELDING = frozenset({"text"})  # formats whose keys also stand beside those of others
+
 
 class Format(Protocol):
-    """A module of this folder. `SUMMARY` is one line for people, `FIRST` says that it is asked before the others."""
+    """A module of this folder. `SUMMARY` is one line for people; `Row` is what is read.
+
+    Where less is written than is read, a module has a `Written` as well; and where a row may have fields that `Row`
+    knows, but that `to_record` would leave out, `fields_read(row)` names those that it takes.
+    """
 
     SUMMARY: str
     Row: type[msgspec.Struct]
@@ -63,6 +70,19 @@ def find_format(name: str) -> Format:
     return cast("Format", importlib.import_module(f"{__name__}.{name}"))
 
 
+def written(known: Format) -> type[msgspec.Struct]:
+    """What a format's `from_record` makes."""
+    made: type[msgspec.Struct] = getattr(known, "Written", known.Row)
+    return made
+
+
+def fields_read(known: Format, row: dict[str, Any]) -> Collection[str]:
+    """The keys of a row that its format has a place for."""
+    choose = getattr(known, "fields_read", None)
+    found: Collection[str] = choose(row) if choose else known.Row.__struct_encode_fields__
+    return found
+
+
 def recognise(row: dict[str, Any]) -> str | None:
     """The name of the one format that a row is of; None where none knows it.
 
@@ -70,6 +90,7 @@ def recognise(row: dict[str, Any]) -> str | None:
         Invalid: several do; names them
     """
     found = [name for name in names() if find_format(name).recognises(frozenset(row))]
+    found = [name for name in found if name not in YIELDING] or found
     if len(found) > 1:
         raise Invalid(f"the rows could be {' or '.join(found)}; say which: from_format={found[0]}")
     return found[0] if found else None

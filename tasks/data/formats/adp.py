@@ -7,13 +7,14 @@ trajectory has no place for what a record has beside its messages, save in `deta
 from __future__ import annotations
 
 import hashlib
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from tasks.data.calls import ID, arguments_of, call_of, link_calls
-from tasks.data.record import Message, Origin, Record
+from tasks.data.record import Message, Origin, Record, keep_aside
 from tasks.data.turns import Turns, content_of
 
 if TYPE_CHECKING:
@@ -21,7 +22,18 @@ if TYPE_CHECKING:
 
 SUMMARY = "trajectories in the Agent Data Protocol: content with actions and observations, details"
 VERSION = "1.5.0"
-OURS = "tuneyard"  # the key in `details`, and how an id begins that stands for none
+OURS = "tuneyard"  # the key in `details`
+NAMELESS = re.compile(r"tuneyard-[0-9a-f]{16}")  # an id that stands for none
+_SEEN = frozenset({"source", "name", "tool_call_id"})
+_DONE = frozenset({"description", "reasoning_content"})
+TAKEN = {  # by class, what a message is made of
+    "message_action": _DONE | {"content"},
+    "api_action": _DONE | {"function", "kwargs", "tool_call_id"},
+    "code_action": _DONE | {"language", "content", "tool_call_id"},
+    "text_observation": _SEEN | {"content"},
+    "web_observation": _SEEN | {"url", "axtree", "html", "viewport_size"},
+}
+BESIDE = ("available_apis", "available_custom_tools", "available_code_languages")
 TURNS = Turns(reasoning=True, developer=True)
 SYSTEM = ("system", "developer")  # the schema has no source for them: the environment's, by this name
 
@@ -83,10 +95,11 @@ def to_record(row: Row) -> Record:
         else:
             messages.append(made)
     beside, metadata = _beside(row.details)
-    metadata |= {} if row.id.startswith(f"{OURS}-") else {"id": row.id}
-    metadata |= {name: apis for name in ("available_apis", "available_custom_tools") if (apis := getattr(row, name))}
-    if rewards := {str(number): item.reward for number, item in enumerate(row.content) if item.reward is not None}:
-        metadata["rewards"] = rewards
+    if not NAMELESS.fullmatch(row.id):
+        keep_aside(metadata, "id", row.id)
+    for name, value in ({name: getattr(row, name) for name in BESIDE} | _left_over(row.content)).items():
+        if value:
+            keep_aside(metadata, name, value)
     return Record(link_calls(messages), metadata=metadata, **msgspec.structs.asdict(beside))
 
 
@@ -101,15 +114,17 @@ def from_record(record: Record, dropped: Counter[str]) -> Row:
     details = dict(record.metadata)
     if details.pop(OURS, None) is not None:
         dropped[f"metadata.{OURS}"] += 1
-    named = details.pop("id") if isinstance(details.get("id"), str) else _name(record)
+    named = details.pop("id") if isinstance(details.get("id"), str) else None
+    if named is not None and NAMELESS.fullmatch(named):
+        dropped["metadata.id"] += 1
     beside = {name: getattr(record, name) for name in Beside.__struct_fields__}
     if kept := msgspec.to_builtins(Beside(**beside)):
         details[OURS] = kept
-    return Row(named, items, VERSION, details=details)
+    return Row(_name(record) if named is None else named, items, VERSION, details=details)
 
 
 def _name(record: Record) -> str:
-    return f"{OURS}-{hashlib.sha256(msgspec.json.encode(record.messages)).hexdigest()[:16]}"
+    return f"tuneyard-{hashlib.sha256(msgspec.json.encode(record.messages)).hexdigest()[:16]}"
 
 
 def _beside(details: dict[str, Any]) -> tuple[Beside, dict[str, Any]]:
@@ -118,6 +133,16 @@ def _beside(details: dict[str, Any]) -> tuple[Beside, dict[str, Any]]:
     except msgspec.ValidationError:
         return Beside(), dict(details)
     return beside, {name: value for name, value in details.items() if name != OURS}
+
+
+def _left_over(items: list[Item]) -> dict[str, dict[str, Any]]:
+    """What no message is made of: by field, and by the item's number."""
+    left: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(items):
+        for field, value in msgspec.structs.asdict(item).items():
+            if value is not None and field != "class_" and field not in TAKEN[item.class_]:
+                left.setdefault("rewards" if field == "reward" else field, {})[str(number)] = value
+    return left
 
 
 def _message(item: Item, where: str) -> Message:
@@ -182,6 +207,8 @@ def _actions(message: Message, dropped: Counter[str]) -> list[Item]:
     if not message.tool_calls:
         said = content_of(message, dropped)
         return [Item("message_action", content=said, reasoning_content=message.reasoning)]
+    if not all(call.id for call in message.tool_calls):
+        dropped[ID] += 1  # what has none gets one when it is read again
     calls = [
         Item("api_action", call.function.name, arguments_of(call), tool_call_id=call.id) for call in message.tool_calls
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from tasks.data.record import Message, Record, count_unheld
+from tasks.data.turns import content_of, count_beside_text, learned_text
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -38,6 +39,9 @@ def from_record(record: Record, dropped: Counter[str]) -> Row:
             f"messages: {', '.join(roles[:ROLES_SHOWN])}{'…' * (len(roles) > ROLES_SHOWN)} are more or other than the "
             "one user's and one assistant's message that alpaca holds; sharegpt and chatml hold them all"
         )
-    count_unheld(record, HELD, dropped)
     asked, answer = record.messages
-    return Row(asked.content or "", answer.content or "")
+    output = learned_text(answer, 1)
+    for message in record.messages:
+        count_beside_text(message, dropped)
+    count_unheld(record, HELD, dropped)
+    return Row(content_of(asked, dropped), output)

@@ -14,7 +14,7 @@ Row = Record
 
 
 def recognises(keys: frozenset[str]) -> bool:
-    return "messages" in keys
+    return "messages" in keys and not {"chosen", "rejected"} <= keys
 
 
 def to_record(row: Record) -> Record:

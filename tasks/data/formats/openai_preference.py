@@ -1,8 +1,7 @@
-"""Preferences as OpenAI, Azure, Together and Fireworks take them: a request, the better and the worse answer."""
+"""Preferences as OpenAI, Azure, Together and Fireworks all take them: a request, the better and the worse answer."""
 
 from __future__ import annotations
 
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -15,7 +14,7 @@ if TYPE_CHECKING:
 
 SUMMARY = "a preference (DPO): input, preferred_output, non_preferred_output"
 HELD = frozenset({"tools", "rejected", "parallel_tool_calls"})
-TURNS = Turns(developer=True)
+TURNS = Turns()  # Together knows no developer
 
 
 class Input(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -46,11 +45,13 @@ def to_record(row: Row) -> Record:
 def from_record(record: Record, dropped: Counter[str]) -> Row:
     if not record.rejected:
         raise ValueError("rejected: there is no worse answer, and a preference needs one; take another format")
-    messages = TURNS.fit(until_last(record.messages, dropped), dropped)
-    answers = len(list(takewhile(lambda message: message.role == "assistant", reversed(messages))))
-    if answers == len(messages):
+    *asked, better = TURNS.fit(until_last(record.messages, dropped), dropped)
+    if not asked:
         raise ValueError("messages: there is no request before the answer")
+    if asked[-1].role == "assistant":
+        raise ValueError("messages: two answers stand at the end, and a preference takes one a side; join them")
     worse = TURNS.fit(record.rejected, dropped)
+    if len(worse) > 1:
+        raise ValueError(f"rejected: holds {len(worse)} messages, and a preference takes one a side; join them")
     count_unheld(record, HELD, dropped)
-    given = Input(messages[:-answers], record.tools, record.parallel_tool_calls)
-    return Row(given, messages[-answers:], worse)
+    return Row(Input(asked, record.tools, record.parallel_tool_calls), [better], worse)

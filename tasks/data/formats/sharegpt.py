@@ -58,8 +58,9 @@ def to_record(row: Row) -> Record:
     for number, turn in enumerate(row.conversations):
         before, spoken = spoken, turn.speaker or turn.role or ""
         made = _message(turn, spoken, f"conversations[{number}]")
-        if spoken == "function_call" and messages and before in WORDS.values() and messages[-1].role == "assistant":
-            messages[-1].tool_calls = made.tool_calls
+        last = messages[-1] if messages and before in WORDS.values() else None
+        if spoken == "function_call" and last and last.role == "assistant" and last.weight == made.weight:
+            last.tool_calls = made.tool_calls
         else:
             messages.append(made)
     return Record(link_calls(messages), _tools(row.tools))
@@ -76,13 +77,16 @@ def from_record(record: Record, dropped: Counter[str]) -> Row:
         elif message.content is not None:
             dropped["messages[].content"] += 1
         if message.tool_calls:
-            if turns and not message.content and turns[-1].speaker == "gpt":
+            if turns and not message.content and turns[-1].speaker == "gpt" and turns[-1].weight == _weight(message):
                 dropped["messages"] += 1  # it is read as one with the message before
             turns.append(Turn("function_call", _calls(message.tool_calls), _weight(message)))
     return Row(turns, tools=msgspec.json.encode(record.tools).decode() if record.tools else "")
 
 
 def _message(turn: Turn, speaker: str, where: str) -> Message:
+    for name, value, other in (("from", turn.speaker, turn.role), ("value", turn.value, turn.content)):
+        if value is not None and other is not None and value != other:
+            raise ValueError(f"{where}.{name}: is told twice, under another name as well; leave the one that is meant")
     value = turn.content if turn.value is None else turn.value
     if speaker not in ROLES:
         raise ValueError(f'{where}.from: "{speaker}" is not known (known: {", ".join(ROLES)})')

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from tasks.data.calls import arguments_of, call_of, count_ids, link_calls
-from tasks.data.record import Message, Record, count_unheld
+from tasks.data.record import Message, Record, Role, count_unheld
 from tasks.data.turns import Turns, content_of
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 SUMMARY = "contents with parts as Vertex AI takes them, systemInstruction, tools"
 HELD = frozenset({"tools"})
 TURNS = Turns(names=False)
-DECLARED = ("name", "description", "parameters")
 
 
 class FunctionCall(msgspec.Struct, forbid_unknown_fields=True):
@@ -36,6 +35,22 @@ class Part(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     functionResponse: FunctionResponse | None = None  # noqa: N815
 
 
+class Declaration(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    parametersJsonSchema: Any = None  # noqa: N815
+    response: dict[str, Any] | None = None
+    responseJsonSchema: Any = None  # noqa: N815
+
+
+DECLARED = Declaration.__struct_fields__
+
+
+class Tool(msgspec.Struct, forbid_unknown_fields=True):
+    functionDeclarations: list[Declaration]  # noqa: N815
+
+
 class Content(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     parts: list[Part]
     role: Literal["user", "model", "function", "tool", "system"] | None = None
@@ -44,7 +59,7 @@ class Content(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 class Row(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     contents: list[Content]
     systemInstruction: Content | None = None  # noqa: N815
-    tools: list[dict[str, Any]] = []
+    tools: list[Tool] = []
 
 
 def recognises(keys: frozenset[str]) -> bool:
@@ -52,14 +67,18 @@ def recognises(keys: frozenset[str]) -> bool:
 
 
 def to_record(row: Row) -> Record:
-    messages = [Message("system", part.text) for part in (row.systemInstruction.parts if row.systemInstruction else [])]
-    for content in row.contents:
-        messages += [_answer(content)] if content.role == "model" else _asked(content)
+    messages: list[Message] = []
+    for number, part in enumerate(row.systemInstruction.parts if row.systemInstruction else []):
+        if _kind(part, f"systemInstruction.parts[{number}]") != "text":
+            raise ValueError(f"systemInstruction.parts[{number}]: must be a text")
+        messages.append(Message("system", part.text))
+    for number, content in enumerate(row.contents):
+        messages += _messages(content, f"contents[{number}]")
     link_calls(messages)
     for message in messages:
         message.name = None
-    declared = (function for tool in row.tools for function in tool.get("functionDeclarations", ()))
-    return Record(messages, [{"type": "function", "function": function} for function in declared])
+    declared = (function for tool in row.tools for function in tool.functionDeclarations)
+    return Record(messages, [{"type": "function", "function": msgspec.to_builtins(function)} for function in declared])
 
 
 def from_record(record: Record, dropped: Counter[str]) -> Row:
@@ -72,21 +91,40 @@ def from_record(record: Record, dropped: Counter[str]) -> Row:
         dropped["messages[].role"] += len(system) - leading
     parts = [Part(content_of(message, dropped)) for message in system]
     contents = _contents([message for message in messages if message.role != "system"], dropped)
-    tools = [{"functionDeclarations": declared}] if (declared := _declared(record.tools, dropped)) else []
+    tools = [Tool(declared)] if (declared := _declared(record.tools, dropped)) else []
     return Row(contents, Content(parts) if parts else None, tools)
 
 
-def _answer(content: Content) -> Message:
-    calls = [call_of(part.functionCall.name, part.functionCall.args) for part in content.parts if part.functionCall]
-    texts = [part.text for part in content.parts if part.text is not None]
-    return Message("assistant", "".join(texts) if texts else None, tool_calls=calls)
+def _kind(part: Part, where: str) -> str:
+    """Which one of its fields a part holds."""
+    kinds = [name for name in Part.__struct_fields__ if getattr(part, name) is not None]
+    if len(kinds) != 1:
+        raise ValueError(f"{where}: must hold one of {', '.join(Part.__struct_fields__)}")
+    return kinds[0]
 
 
-def _asked(content: Content) -> list[Message]:
-    answers = [part.functionResponse for part in content.parts if part.functionResponse]
-    texts = [part.text for part in content.parts if part.text is not None]
-    messages = [Message("tool", _told(answer.response), answer.name) for answer in answers]
-    return messages + ([Message("user", "".join(texts))] if texts else [])
+def _messages(content: Content, where: str) -> list[Message]:
+    """What one speaker says, calls and answers in a row; texts beside one another are one."""
+    role: Role = "assistant" if content.role == "model" else "system" if content.role == "system" else "user"
+    made: list[Message] = []
+    for number, part in enumerate(content.parts):
+        kind, last = _kind(part, f"{where}.parts[{number}]"), made[-1] if made else None
+        if kind != "text" and role != ("assistant" if kind == "functionCall" else "user"):
+            raise ValueError(f"{where}.parts[{number}].{kind}: is not for the role {content.role or 'user'}")
+        if part.text is not None:
+            if last and last.role == role and not last.tool_calls:
+                last.content = f"{last.content}{part.text}"
+            else:
+                made.append(Message(role, part.text))
+        elif part.functionCall:
+            if last is None:
+                made.append(last := Message("assistant"))
+            last.tool_calls.append(call_of(part.functionCall.name, part.functionCall.args))
+        elif part.functionResponse:
+            made.append(Message("tool", _told(part.functionResponse.response), part.functionResponse.name))
+    if not made:
+        raise ValueError(f"{where}.parts: is empty")
+    return made
 
 
 def _contents(messages: list[Message], dropped: Counter[str]) -> list[Content]:
@@ -132,10 +170,14 @@ def _told(response: dict[str, Any]) -> str:
     return msgspec.json.encode(response).decode()
 
 
-def _declared(tools: list[dict[str, Any]], dropped: Counter[str]) -> list[dict[str, Any]]:
+def _declared(tools: list[dict[str, Any]], dropped: Counter[str]) -> list[Declaration]:
     functions = [tool["function"] for tool in tools if isinstance(tool.get("function"), dict)]
     if len(functions) < len(tools):
         dropped["tools"] += 1
     for key in {key for function in functions for key in function if key not in DECLARED}:
         dropped[f"tools[].function.{key}"] += 1
-    return [{key: function[key] for key in DECLARED if key in function} for function in functions]
+    declared = [{key: function[key] for key in DECLARED if key in function} for function in functions]
+    try:
+        return msgspec.convert(declared, list[Declaration])
+    except msgspec.ValidationError as error:
+        raise ValueError(f"tools[].function: {error}") from None

@@ -44,6 +44,11 @@ class Saying(NamedTuple):
 
     wording: bytes  # a digest of who says what to whom, with which tools, and what is the worse answer; normalised
     conversation: str  # all that is said, normalised, but for the standing instructions
+    asked: int  # characters of it that stand before the answer: all where there is none
+
+    @property
+    def prompt(self) -> str:
+        return self.conversation[: self.asked]
 
 
 def saying(record: Record) -> Saying:
@@ -54,7 +59,13 @@ def saying(record: Record) -> Saying:
     turns = [(message.role, normalise(said((message,)))) for message in record.messages]
     worse = [(message.role, normalise(said((message,)))) for message in record.rejected]
     whole = f"{_joined(turns)}{_BETWEEN * 2}{_tools(record)}{_BETWEEN * 2}{_joined(worse)}"
-    return Saying(digest(whole), " ".join(text for role, text in turns + worse if text and role not in GIVEN))
+    answered = len(turns) - 1 if turns and turns[-1][0] == "assistant" else len(turns)
+    prompt, answers = _without_given(turns[:answered]), _without_given(turns[answered:] + worse)
+    return Saying(digest(whole), " ".join(filter(None, (prompt, answers))), len(prompt))
+
+
+def _without_given(turns: list[tuple[Role, str]]) -> str:
+    return " ".join([text for role, text in turns if text and role not in GIVEN])
 
 
 class Exchange(NamedTuple):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, lru_cache
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Protocol, cast
@@ -36,6 +36,8 @@ class Family(Protocol):
 
 
 DEFAULT = Search()
+_LABEL_CHARACTERS = 32  # names of agents, categories and the like, which come again and again
+_look_at_label = lru_cache(4096)(look)
 # digits and signs of other scripts and keyboards, each beside the one character that it stands for
 _FOREIGN = dict(
     zip(
@@ -55,7 +57,7 @@ def find_personal(text: str, search: Search = DEFAULT) -> list[Finding]:
     """
     if not text.isascii():
         text = _fold(text)
-    hints = look(text) | ALWAYS
+    hints = (look if len(text) > _LABEL_CHARACTERS else _look_at_label)(text) | ALWAYS
     if hints == ALWAYS and not _needs_all(search.types):
         return []
     wanted = chosen_types(search.types)

@@ -19,7 +19,8 @@ NEEDS = NUMBERS
 
 _DIGITS = re.compile(
     r"[2-6](?<![\w.+\-/].)[0-9]{3}"
-    r"(?:([ -]?)[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|([ -]?)[0-9]{6}\2[0-9]{4,5})(?![\w\-]|\.[0-9])"
+    r"(?:([ .\-]?)[0-9]{4}\1[0-9]{4}\1[0-9]{1,7}|([ .\-]?)[0-9]{6}\2[0-9]{4,5}"
+    r"|[ .\-]?[0-9]{4}[ .\-]?[0-9]{4}[ .\-]?[0-9]{4})(?![\w\-]|\.[0-9])"
 )
 _ISSUERS: tuple[tuple[re.Pattern[str], frozenset[int]], ...] = (
     (re.compile("4"), frozenset({13, 16, 19})),  # Visa
@@ -42,7 +43,7 @@ def find(text: str, search: Search) -> Iterator[Finding]:
     """Every number that an issuer can have given out; the published test numbers are LOW."""
     del search
     for match in _DIGITS.finditer(text):
-        digits = re.sub(r"[ -]", "", match[0])
+        digits = re.sub(r"[ .\-]", "", match[0])
         if len(set(digits)) > 1 and _is_issued(digits) and luhn_digit(digits[:-1]) == digits[-1]:
             yield Finding(match.start(), match.end(), "card", _sure(text, match.start(), match[0], digits))
 

@@ -15,7 +15,11 @@ _OTHER = re.compile(
     r"account|doi|ean|id|no\.|nr\.|#|\bv)\W{0,3}(?:number|no\.?|nr\.?|is|id)?\W{0,3}$",
     re.I,
 )
-_VERSION = re.compile(r"(?:version|ver\.?|release|build|firmware|driver|section|chapter|\bv|/)\s{0,2}$", re.I)
+_VERSION = re.compile(
+    r"(?:version|ver\.?|release|build|firmware|driver|sections?|sec\.|chapter|figure|fig\.|table|clause|article|appendix|"
+    r"§|\bv|/)\s{0,2}[\"'(]?$",
+    re.I,
+)
 _SOCIAL = re.compile(r"(?:\bssn\b|social security)", re.I)
 _CARD = re.compile(r"(?:card|visa|master|amex|american express|discover|credit|debit|\bcc\b|\bpan\b)", re.I)
 
@@ -37,8 +41,9 @@ def speaks_of_version(text: str, start: int) -> bool:
     return _VERSION.search(_before(text, start)) is not None
 
 
-def speaks_of_social_security(text: str, start: int) -> bool:
-    return _SOCIAL.search(_before(text, start)) is not None
+def speaks_of_social_security(text: str, start: int, end: int) -> bool:
+    """Whether a number is said to be one, before it or right behind it: "… is my SSN"."""
+    return _SOCIAL.search(_before(text, start)) is not None or _SOCIAL.search(text, end, end + 14) is not None
 
 
 def speaks_of_card(text: str, start: int) -> bool:

@@ -1,4 +1,7 @@
-"""E-mail addresses: the syntax that is in use, not all that RFC 5322 allows; letters of any script."""
+"""E-mail addresses: the syntax that is in use, not all that RFC 5322 allows; letters of any script.
+
+Not covered: local parts in quotes, and addresses written so that programs do not find them: "jane (at) firm (dot) de".
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ _LOCAL = r"[\w.+%&'~-]"
 _ADDRESS = re.compile(rf"(?<!{_LOCAL}){_LOCAL}{{1,80}}+@([\w-]{{1,63}}+(?:\.[\w-]{{1,63}}+){{1,8}}+)")
 _TOP = re.compile(r"[^\W\d_]{2,24}|xn--[a-z0-9-]{2,59}", re.IGNORECASE)
 _RESERVED = re.compile(r"(?:^|\.)(?:example\.(?:com|org|net)|example|test|invalid|localhost|local)$", re.IGNORECASE)
-_FILES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "pdf", "py"})
+_FILES = frozenset({"png", "jpg", "jpeg", "gif", "svg", "webp", "css", "js", "ts", "json", "html", "pdf"})
 
 
 def find(text: str, search: Search) -> Iterator[Finding]:
@@ -29,8 +32,11 @@ def find(text: str, search: Search) -> Iterator[Finding]:
     del search
     for match in _ADDRESS.finditer(text):
         end, domain = match.end(), match[1]
-        while domain and not _is_domain(domain):  # "…@firm.com.Then" and "…@firm.com.2" end with the sentence
+        while domain and not _is_domain(domain):  # "…@firm.com.2" ends with the sentence
             domain = domain.rpartition(".")[0]
+        shorter, _, last = domain.rpartition(".")
+        if last.istitle() and _is_domain(shorter) and not shorter.rpartition(".")[2].istitle():
+            domain = shorter  # so does "…@firm.com.Then", and not "…@Gmail.Com"
         local = text[match.start() : match.start(1) - 1]
         clean = local.lstrip(".'&-~%")
         if not domain or not clean or clean.endswith(".") or ".." in clean or len(clean) > 64:
@@ -43,11 +49,6 @@ def find(text: str, search: Search) -> Iterator[Finding]:
 
 def _is_domain(domain: str) -> bool:
     top = domain.rpartition(".")[2]
-    if (
-        "." not in domain
-        or not _TOP.fullmatch(top)
-        or top.lower() in _FILES
-        or (top[0].isupper() and top[1:].islower())
-    ):
+    if "." not in domain or not _TOP.fullmatch(top) or top.lower() in _FILES:
         return False
     return all(label and label[0] != "-" and label[-1] != "-" for label in domain.split("."))

@@ -14,6 +14,7 @@ from tasks.data.profiling.balance import Balance, BalanceCount
 from tasks.data.profiling.characters import Blemishes
 from tasks.data.profiling.languages import Languages, LanguageSample
 from tasks.data.profiling.openings import Opening, OpeningCount
+from tasks.data.profiling.spoken import spoken_in, tools_of, unescaped
 from tasks.data.profiling.tallies import Breakdown, Distribution, Sighting, Sightings, Values, distribution
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ class Profile(msgspec.Struct, frozen=True):
 
     examples: int
     messages: int
-    characters: Distribution | None  # of an example's messages together
-    tokens: dict[str, Distribution]  # of an example's messages together, without template tokens, by tokenizer
+    characters: Distribution | None  # of all that is said in an example, its tools with it
+    tokens: dict[str, Distribution]  # of the same, without what a chat template adds, by tokenizer
     messages_per_example: Distribution | None
     turns: Distribution | None  # the assistant's messages
     roles: dict[str, int]  # messages
@@ -107,22 +108,27 @@ class Profiler:
         texts: list[str] = []
         ends: list[int] = []
         for row in rows:
-            mine = [message.content for message in row.record.messages if message.content]
-            texts += mine
+            mine, tools = spoken_in(row.record), tools_of(row.record)
+            texts += mine + tools
             ends.append(len(texts))
-            self._add_text("\n".join(mine), row.line)
+            spoken = "\n".join(mine)
+            self._add_text(spoken, row.line)
+            self._add_whole("\n".join([spoken, *tools]), row)
             self._add_fields(row.record)
             self._add_messages(row.record, row.line)
         self._add_tokens(texts, ends)
         self.examples += len(rows)
 
     def _add_text(self, text: str, line: int) -> None:
-        self.sizes["characters"][len(text)] += 1
-        self.blemishes.look(text, line)
+        """In which language an example speaks, and of whom; its tools are in English and speak of nobody."""
         if self.languages is not None:
             self.languages.add(text)
         if self.balance is not None:
             self.balance.add(text, line)
+
+    def _add_whole(self, whole: str, row: Row) -> None:
+        self.sizes["characters"][len(whole)] += 1
+        self.blemishes.look(unescaped(row.record, whole), row.line)
 
     def _add_fields(self, record: Record) -> None:
         for name in FIELDS:

@@ -60,6 +60,7 @@ def leaks_section(found: LeakReport) -> Section:
     """Examples that a holdout or a benchmark has as well."""
     figures = [
         Figure("The same", found.same, level_of(found.same, problem=True), "but for case and spaces"),
+        Figure("The same question", found.prompt, level_of(found.prompt, problem=True), "whatever the answer"),
         Figure("Nearly the same", found.near, level_of(found.near, problem=True)),
         Figure("A passage shared", found.overlap, level_of(found.overlap, problem=True)),
     ]
@@ -79,6 +80,10 @@ def personal_section(found: PersonalData) -> Section:
         Figure("Secrets", found.secret_examples, level_of(found.secret_examples, problem=True), "examples with any"),
         Figure("Personal data", found.pii_examples, level_of(found.pii_examples), "examples with any"),
     ]
+    if found.less_sure:
+        told = ", ".join(f"{name} {count:,}" for name, count in found.less_sure.items())
+        note = f"findings below the confidence asked for, in no other figure: {told}"
+        figures.append(Figure("Less sure", sum(found.less_sure.values()), note=note))
     bars = [Bar(name, each.examples, each.lines) for name, each in found.types.items()]
     samples = [
         Sample(each.lines, ", ".join(each.values), f"{name}: {each.findings:,} in {each.examples:,} examples")

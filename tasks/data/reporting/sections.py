@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from tasks.data.profiling.spoken import LIMITS
 from tasks.data.profiling.tallies import Breakdown, Distribution, Sighting
 from tasks.data.reporting.report import Bar, Chart, Figure, Sample, Section, level_of
 
@@ -59,7 +60,7 @@ def _sizes(profile: Profile) -> Section:
         "Length",
         figures=figures,
         charts=[_histogram(f"{title} per example", found) for title, found in known.items()],
-        limits="tokens of the texts alone; what a chat template and a provider add comes on top" if tokens else "",
+        limits=f"{LIMITS}; what a chat template and a provider add comes on top",
     )
 
 
@@ -138,7 +139,7 @@ def _characters(profile: Profile) -> Section:
         "Encoding",
         figures=[figure for figure, _ in found],
         samples=[sample for _, some in found for sample in some],
-        limits="mojibake by the heuristic of ftfy, which can be wrong about text that speaks of encodings",
+        limits=f"{LIMITS}; mojibake by the heuristic of ftfy, which can be wrong about text that speaks of encodings",
     )
 
 

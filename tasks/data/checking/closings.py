@@ -1,0 +1,44 @@
+"""Whether a provider still tunes at all, and a model: what the catalogue says of the day of the check."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from api_worker.catalogue import Wanted, catalogue
+from api_worker.provider import Method
+from api_worker.quotes import ending, over, said
+from tasks.data.checking.finding import Problem
+
+if TYPE_CHECKING:
+    from datetime import date
+
+    from tasks.data.checking.target_lines import Said
+
+_PREFERENCES = {"openai_preference": "openai"}  # targets that are a way of training at a provider
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What stands in the way of any file, and what is to be said beside it."""
+
+    findings: tuple[Said, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def standing(target: str, model: str | None, today: date) -> Standing:
+    """What has ended or soon ends at a provider.
+
+    Where a model is named, what has ended for it stands in the way of every file; without one, rows may be checked for
+    a provider that has closed, and that it has is said.
+    """
+    provider = _PREFERENCES.get(target, target)
+    method = Method.DPO if target in _PREFERENCES else Method.SFT
+    wanted = Wanted(provider, model or "", method)
+    ended = [said(closing, today) for closing in over(catalogue(), wanted, today)]
+    notes = tuple(f"{provider}: {said(closing, today)}" for closing in ending(catalogue(), wanted, today))
+    if model is None:
+        return Standing((), (*(f"{provider}: {text}" for text in ended), *notes))
+    repair = "choose another model or provider; without base_model the rows alone are checked"
+    found = [("closed", Problem("base_model", f"{model}: {text}", repair)) for text in ended]
+    return Standing(tuple((rule, "blocking", problem) for rule, problem in found), notes)
