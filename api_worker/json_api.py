@@ -6,18 +6,17 @@ No key and no signed URL gets into an error, and neither does httpx's own error,
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import msgspec
 import tenacity
 
+from api_worker.certificates import certificates
 from api_worker.refusals import Meaning, Refusal, error_of, is_on_this_machine, meaning_of, without_secret
 from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
@@ -44,7 +43,7 @@ class JsonApi:
         self._account, self._url, self._secret, self._read = account, url, secret, read
         self._is_local = is_on_this_machine(url)
         # no proxy leads to this machine, whatever the environment says
-        plain: dict[str, Any] = {"verify": _certificates(), "trust_env": not self._is_local}
+        plain: dict[str, Any] = {"verify": certificates(), "trust_env": not self._is_local}
         headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=ANSWER_SECONDS, **plain)
         self._storage = httpx.Client(timeout=TRANSFER_SECONDS, **plain)  # it never sees the key
@@ -143,12 +142,6 @@ class JsonApi:
 
     def _clean(self, refusal: Refusal) -> Refusal:
         return replace(refusal, message=without_secret(refusal.message, self._secret))
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust; read once, as it takes longer than a request, and an account is opened for every look at a job."""
-    return httpx.create_ssl_context()
 
 
 def _json_of(response: httpx.Response) -> Answer | None:

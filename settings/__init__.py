@@ -28,6 +28,16 @@ BEFORE_HOST = re.compile(
     r"[\w+]+://[^:/@]*:([^@]*)@"
 )  # as SQLAlchemy reads a password, which may have "/" or "#" in it
 ODBC_PASSWORD = re.compile(r"(?i)\bpwd=([^;]+)")
+# The accounts at the sandbox, one for each API that it speaks there.
+SANDBOX_PATHS = {
+    "sandbox": "/v1",
+    "sandbox-azure": "/azure/openai/v1",
+    "sandbox-fireworks": "/fireworks",
+    "sandbox-hf_jobs": "/huggingface",
+    "sandbox-mistral": "/mistral/v1",
+    "sandbox-nebius": "/nebius/v1",
+    "sandbox-together": "/together/v1",
+}
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108 on Linux and 104 on macOS
 
 
@@ -202,19 +212,23 @@ class Settings(BaseSettings):
         return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it
 
     def provider(self, name: str) -> ProviderSettings:
-        """The account called `name`; the sandbox needs no configuration.
+        """The account called `name`; those at the sandbox need no configuration, and keep what is not configured.
 
         Raises:
             KeyError: no such account is configured
         """
-        if name == "sandbox" and name not in self.providers:
-            return ProviderSettings(
-                base_url=f"http://{self.sandbox.host}:{self.sandbox.port}/v1",
-                api_key=SecretStr("sandbox"),
-                listing_lag_seconds=2.0,
-                poll_seconds=1.0,
-            )
-        return self.providers[name]
+        if name not in SANDBOX_PATHS:
+            return self.providers[name]
+        plain = {
+            "api": name.removeprefix("sandbox").removeprefix("-") or "openai",
+            "base_url": f"http://{self.sandbox.host}:{self.sandbox.port}{SANDBOX_PATHS[name]}",
+            "api_key": SecretStr("sandbox"),
+            "organization": "sandbox",
+            "listing_lag_seconds": 2.0,
+            "poll_seconds": 1.0,
+        }
+        set_here = self.providers[name].model_dump(exclude_unset=True) if name in self.providers else {}
+        return ProviderSettings(**plain | set_here)
 
 
 def _passwords(url: str) -> set[str]:

@@ -157,7 +157,8 @@ def _refusal(made: Checkup, report: str, spec: CheckDataset) -> str:
     count = figures["blocking"] + (figures["warnings"] if spec.strict else 0)
     more = f"\n… and {count - NAMED} more" if count > NAMED else ""
     named = "\n".join(str(finding) for finding in grave[:NAMED])
-    fixable = figures["fixable"] if not spec.fix else 0
+    grades = () if spec.fix else ("blocking", "warning") if spec.strict else ("blocking",)
+    fixable = sum(figures["fixable"].get(grade, 0) for grade in grades)
     hint = f"; --fix repairs {'it' if fixable == count == 1 else f'{fixable} of them'} safely" if fixable else ""
     aside = "; --skip-bad sets bad rows aside" if not spec.skip_bad and any(one.line for one in grave) else ""
     all_of_them = f"all of them are in {FINDINGS} of {report}{hint}{aside}"

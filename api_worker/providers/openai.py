@@ -16,6 +16,7 @@ import openai
 from openai.types import FileObject, Model
 from openai.types.fine_tuning import FineTuningJob
 
+from api_worker.certificates import certificates
 from api_worker.provider import (
     Estimate,
     Method,
@@ -102,6 +103,7 @@ class Account:
             max_retries=READ_RETRIES,
             timeout=ANSWER_SECONDS,
             http_client=openai.DefaultHttpxClient(
+                verify=certificates(),
                 event_hooks={"response": [_insist_on_json]},
                 trust_env=not is_on_this_machine(self._url),  # no proxy leads there, whatever the environment says
             ),

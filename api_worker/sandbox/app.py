@@ -83,7 +83,7 @@ class Sandbox:
     async def _serve(self, desk: Desk, entry: Entry, request: Request) -> Response:
         await _note(desk, entry.route, request)
         _insist_on_key(entry, request)
-        await asyncio.sleep(desk.faults.seconds(entry.route, "slow"))
+        await asyncio.sleep(desk.faults.number(entry.route, "slow"))
         before = desk.faults.draw(entry.route)
         if before is not None:
             return self._commit(desk, before, request)

@@ -71,6 +71,7 @@ class Desk:
             raise Refused(413, f"The file is larger than {self.rules.max_file_mib:g} MiB.", param="file")
         found = await run_in_threadpool(examine, content)
         now = time.time()
+        refused = self.faults.number("file", "refused")
         file = SandboxFile(
             id=file_id,
             created_at=now,
@@ -79,8 +80,8 @@ class Desk:
             sha256=hashlib.sha256(content).hexdigest(),
             examples=found.examples,
             format=found.format,
-            problem=found.problem,
-            ready_at=now + self.faults.seconds("file", "slow"),
+            problem=found.problem or (f"Example {refused:g} was refused by moderation." if refused else None),
+            ready_at=now + self.faults.number("file", "slow"),
             is_broken=self.faults.draw("file") is not None,
         )
         self.state.keep_file(file, content)
@@ -159,7 +160,7 @@ class Desk:
 
     def listed_jobs(self, now: float) -> list[SandboxJob]:
         """The jobs as a list shows them: those that are new may be missing."""
-        return self.jobs(now - self.faults.seconds("list", "lag"))
+        return self.jobs(now - self.faults.number("list", "lag"))
 
     def job(self, job_id: str) -> SandboxJob | None:
         job = self.state.jobs.get(job_id)

@@ -11,7 +11,8 @@ leaves jobs out of the list for that long after their creation.
 A job that was created may come to grief later: `job:slot` ends it for want of a slot, `job:quota` for want of money,
 `job:broken` by a fault of the provider's, `job:restart` goes on with it under a new id, and `job:odd-word=SECONDS`
 shows a status that nobody knows while it runs. An uploaded file too: `file:broken` is one that the provider cannot
-process, `file:slow=SECONDS` one that it processes for that long.
+process, `file:refused=NUMBER` one whose example of that number it refuses, `file:slow=SECONDS` one that it processes
+for that long.
 """
 
 from __future__ import annotations
@@ -44,8 +45,12 @@ ROUTES = (
     "chat",
 )
 ANSWERS = ("drop", "slot", "daily-cap", "quota", "slow")
-LATER = {"job": ("slot", "quota", "broken", "restart", "odd-word"), "file": ("broken", "slow"), "list": ("lag",)}
-TIMED = ("slow", "lag", "odd-word")
+LATER = {
+    "job": ("slot", "quota", "broken", "restart", "odd-word"),
+    "file": ("broken", "refused", "slow"),
+    "list": ("lag",),
+}
+TIMED = ("slow", "lag", "odd-word", "refused")
 GRAMMAR = re.compile(
     r"(?:(?P<vendor>[a-z_]+)/)?(?P<route>[a-z]+):(?P<what>[45]\d\d|[a-z-]+?)(?P<after>-after)?"
     r"(?:=(?P<seconds>\d+(?:\.\d+)?))?(?:\*(?P<count>\d+)|@(?P<chance>\d*\.?\d+))?"
@@ -106,7 +111,7 @@ def _problem(route: str, what: str, *, seconds: str | None, after: bool) -> str 
         status = "an HTTP status, or " if route in ROUTES else ""
         return f'there is no fault "{what}"; write {status}one of {", ".join(here)}'
     if what in TIMED and seconds is None:
-        return f"say how long, as in {route}:{what}=2"
+        return f"say how long, or which one, as in {route}:{what}=2"
     if after and (route not in ROUTES or what in TIMED):
         return f"only the answer to a request is lost after it; write {route}:{what}"
     return None
@@ -132,10 +137,10 @@ class Faults:
 
     def draw(self, route: str, *, after: bool = False) -> Fault | None:
         """The fault to commit now, if any."""
-        return self._first(route, lambda fault: fault.after == after and fault.what not in ("slow", "lag"))
+        return self._first(route, lambda fault: fault.after == after and fault.what not in ("slow", "lag", "refused"))
 
-    def seconds(self, route: str, what: str) -> float:
-        """How long to be `slow` or to `lag` at a route."""
+    def number(self, route: str, what: str) -> float:
+        """The number of a fault: how long to be `slow` or to `lag` at a route, which example is `refused`."""
         fault = self._first(route, lambda fault: fault.what == what)
         return fault.seconds or 0.0 if fault else 0.0
 

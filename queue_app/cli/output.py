@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
     from rich.console import Console
@@ -120,12 +120,25 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wrap: bool =
 
 
 def show_values(title: str, values: Mapping[str, Any]) -> None:
-    """Names and values, one a line, under a title."""
+    """Names and values, one a line, under a title; what a value holds stands below its name."""
     out = console()
     for name, value in values.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else value
-        out.print(f"  {title:<10} {name} = {shown}", soft_wrap=True)
-        title = ""
+        for line in _lines(name, value):
+            out.print(f"  {title:<10} {line}", soft_wrap=True)
+            title = ""
+
+
+def _lines(name: str, value: Any) -> Iterator[str]:
+    """A name and its value; the parts of a list or a mapping on lines of their own."""
+    if isinstance(value, dict) and value:
+        yield f"{name}:"
+        for key, part in value.items():
+            yield from (f"  {line}" for line in _lines(str(key), part))
+    elif isinstance(value, list | tuple) and value:
+        yield f"{name}:"
+        yield from (f"  {part}" for part in value)
+    else:
+        yield f"{name} = {f'{value:.4g}' if isinstance(value, float) else value}"
 
 
 def state_text(job: Job) -> Text:

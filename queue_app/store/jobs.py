@@ -76,14 +76,15 @@ class Store:
     ) -> Job | None:
         """Take the most urgent due job of a queue (or the named job, if it is due); None: there is nothing to do.
 
-        Priority first, then whose time came first. One guarded update: two workers never get the same attempt.
+        Priority first, then who holds a slot, then whose time came first. One guarded update: two workers never get
+        the same attempt.
         """
         now = datetime.now(UTC)
         wanted = jobs.c.id == job_id if job_id else jobs.c.queue == queue
         due = (
             select(jobs.c.id)
             .where(wanted, jobs.c.due_at <= now, jobs.c.due_at.is_not(None))
-            .order_by(jobs.c.priority.desc(), jobs.c.due_at, jobs.c.id)
+            .order_by(jobs.c.priority.desc(), jobs.c.has_slot.desc(), jobs.c.due_at, jobs.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
         )

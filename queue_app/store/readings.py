@@ -116,7 +116,7 @@ class Readings:
         """The ids of a queue's most urgent due jobs."""
         question = (
             "SELECT id FROM job WHERE queue = :queue AND due_at <= :now AND due_at IS NOT NULL "
-            "ORDER BY priority DESC, due_at, id LIMIT :limit"
+            "ORDER BY priority DESC, has_slot DESC, due_at, id LIMIT :limit"
         )
         return [row["id"] for row in self.database.ask(question, queue=queue, now=datetime.now(UTC), limit=limit)]
 

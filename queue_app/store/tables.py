@@ -100,6 +100,7 @@ Index(
     "job_by_urgency",
     jobs.c.queue,
     jobs.c.priority.desc(),
+    jobs.c.has_slot.desc(),
     jobs.c.due_at,
     jobs.c.id,
     sqlite_where=jobs.c.due_at.is_not(None),

@@ -165,6 +165,9 @@ def test_the_way_to_a_repair_is_named_where_there_is_one(run_here: RunHere, tmp_
     job = run_here("dataset.check", source=write_file(tmp_path / "train.jsonl", twice), target="openai")
     assert "2 findings stand in the way" in str(job.failure)
     assert "; --fix repairs 1 of them safely; --skip-bad sets bad rows aside" in str(job.failure)
+    mild: list[Any] = [PLAIN | {"metadata": {}}] * 10 + [PLAIN | {"messages": []}]
+    job = run_here("dataset.check", source=write_file(tmp_path / "mild.jsonl", mild), target="nebius")
+    assert "--fix" not in str(job.failure), "what it would repair stands in nobody's way"
 
 
 def test_bad_rows_can_be_set_aside(run_here: RunHere, tmp_path: Path) -> None:

@@ -51,9 +51,9 @@ def wait_for(sandbox: Served, job_id: str, status: str) -> FineTuningJob:
     [
         ("create:lag=2", "only the list lags; write list:lag=2"),
         ("job:500", 'there is no fault "500"; write one of slot, quota, broken, restart, odd-word'),
-        ("file:quota", 'there is no fault "quota"; write one of broken, slow'),
+        ("file:quota", 'there is no fault "quota"; write one of broken, refused, slow'),
         ("create:restart", 'there is no fault "restart"; write an HTTP status, or one of drop'),
-        ("job:odd-word", "say how long, as in job:odd-word=2"),
+        ("job:odd-word", "say how long, or which one, as in job:odd-word=2"),
         ("job:quota-after", "only the answer to a request is lost after it; write job:quota"),
         ("list:lag-after=2", "only the answer to a request is lost after it; write list:lag"),
         ("create:500@25", "a chance is 0 to 1, as in create:500@0.5"),

@@ -11,12 +11,17 @@ down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+DUE = sa.text("due_at IS NOT NULL")
+
 
 def upgrade() -> None:
     op.add_column("run", sa.Column("cap_usd", sa.Float(), nullable=True))
     op.add_column("job", sa.Column("account", sa.String(), nullable=True))
     op.add_column("job", sa.Column("pool", sa.String(), nullable=True))
     op.add_column("job", sa.Column("has_slot", sa.Boolean(), nullable=False, server_default=sa.false()))
+    op.drop_index("job_by_urgency", table_name="job")
+    priority, slot = sa.text("priority DESC"), sa.text("has_slot DESC")
+    op.create_index("job_by_urgency", "job", ["queue", priority, slot, "due_at", "id"], unique=False, sqlite_where=DUE)
     op.create_index(op.f("ix_job_account"), "job", ["account"], unique=False)
     op.create_index("job_by_pool", "job", ["pool", "has_slot", "state", "priority", "submitted_at"], unique=False)
     op.create_table(
@@ -84,6 +89,9 @@ def downgrade() -> None:
     for table in ("bill", "upload", "remote_look", "account", "pool"):
         op.drop_table(table)
     op.drop_index("job_by_pool", table_name="job")
+    op.drop_index("job_by_urgency", table_name="job")
+    priority = sa.text("priority DESC")
+    op.create_index("job_by_urgency", "job", ["queue", priority, "due_at", "id"], unique=False, sqlite_where=DUE)
     op.drop_index(op.f("ix_job_account"), table_name="job")
     op.drop_column("run", "cap_usd")
     with op.batch_alter_table("job") as batch:

@@ -102,7 +102,7 @@ class Checker:
         rule, severity, problem = said
         full = f"{self.plan.target.name}.{rule}"
         if not fixed and problem.fixable and not set_aside:
-            self.ledger.fixable += 1
+            self.ledger.fixable[severity] += 1
         if self.ledger.add(full, severity, fixed=fixed, set_aside=set_aside):
             place = (self.plan.name, line, problem.field, full, severity)
             told = Finding(*place, problem.text, problem.repair, problem.fixable, fixed)

@@ -27,7 +27,7 @@ class Ledger:
         self.found: Counter[str] = Counter()
         self.fixed: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # by severity, without what was repaired or set aside
-        self.fixable = 0  # of those left
+        self.fixable: Counter[str] = Counter()  # of those left, by severity
         self.unlisted: Counter[str] = Counter()
         self._first: dict[str, list[Finding]] = {"blocking": [], "warning": []}
 
@@ -76,7 +76,7 @@ class Ledger:
             "blocking": self.left["blocking"],
             "warnings": self.left["warning"],
             "found": dict(sorted(self.found.items())),
-            "fixable": self.fixable,
+            "fixable": dict(sorted(self.fixable.items())),
             "fixed": dict(sorted(self.fixed.items())),
             "unlisted": dict(sorted(self.unlisted.items())),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from tasks.data.checking import (
+    call_ids,
     calls,
     content,
     contents,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 Found = tuple[Rule, "Severity", Problem]
 
-_TALK = (*content.RULES, *weights.RULES, *calls.RULES)
+_TALK = (*content.RULES, *weights.RULES, *calls.RULES, *call_ids.RULES)
 RULES: Mapping[Kind, tuple[Rule, ...]] = {
     "chat": (*keys.RULES, *conversation.RULES, *_TALK),
     "preference": (*keys.RULES, *conversation.INPUT_RULES, *_TALK, *preference.RULES),
