@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -21,6 +22,12 @@ READY_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 @dataclass
 class Yard:
     """Processes over one home. `environment` holds TUNEYARD_ settings beside the home's."""
@@ -30,6 +37,8 @@ class Yard:
     running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        ports = ("MONITORS__METRICS_PORT", "MONITORS__FLOWER_PORT", "SANDBOX__PORT")  # another yard may be up here
+        self.environment = {f"TUNEYARD_{name}": str(free_port()) for name in ports} | self.environment
         self.home.mkdir(parents=True, exist_ok=True)
         self.database = Database(self.settings.store_url)
         self.database.migrate()

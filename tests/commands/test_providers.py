@@ -119,7 +119,7 @@ def test_an_account_that_does_not_answer_still_shows_its_slots(
     assert yard.slots.ls() == []
     [row] = told(capsys, "slots", "acme")
     assert (row["used"], row["foreign"], "no answer from" in row["note"]) == (0, None, True)
-    assert run(["providers", "orphans"]) == 1
+    assert run(["providers", "orphans", "acme"]) == 1
     said = capsys.readouterr()
     assert "no answer from" in said.err
     assert "no orphans at the 0 accounts that answered" in said.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import urllib.request
@@ -16,7 +15,7 @@ from queue_app.lifecycle import State
 from tests.api_worker.odd_server import odd_server
 from tests.conftest import eventually
 from tests.sandbox.server import ORGANIZATION, serve_in_process
-from tests.yard import ROOT
+from tests.yard import ROOT, free_port
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,11 +34,6 @@ def account(yard: Yard, name: str, api: str, url: str) -> None:
     told = {"API": api, "BASE_URL": url, "API_KEY": CANARY, "ORGANIZATION": ORGANIZATION}
     told |= {"POLL_SECONDS": "0.3", "LISTING_LAG_SECONDS": "0"}
     yard.environment |= {f"TUNEYARD_PROVIDERS__{name.upper()}__{field}": value for field, value in told.items()}
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as line:
-        return int(line.getsockname()[1])
 
 
 def page(url: str) -> bytes:

@@ -264,7 +264,7 @@ def test_faults_by_chance_repeat_with_the_seed(tmp_path: Path) -> None:
     [
         ("create", "write ROUTE:FAULT"),
         ("create:five", 'there is no fault "five"; write an HTTP status, or one of drop'),
-        ("upload:slow", "say how long, as in upload:slow=2"),
+        ("upload:slow", "say how long, or which one, as in upload:slow=2"),
         ("create:lag=2", "only the list lags; write list:lag=2"),
         ("create:500*", "write ROUTE:FAULT"),
     ],
