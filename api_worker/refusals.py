@@ -111,7 +111,7 @@ def cause_of(code: str | None, parameter: str | None) -> Cause:
 
 def without_secret(text: str, secret: SecretStr) -> str:
     """The text without the key, should a server have repeated it."""
-    key = secret.get_secret_value()
+    key = secret.get_secret_value().strip()
     return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
 
 

@@ -63,6 +63,8 @@ class AtAccount:
         now = datetime.now(UTC)
         if account.paused_until is None or account.paused_until <= now:
             return
+        if account.paused_for == Reason.BUDGET and self.job.has_slot:  # what runs there costs nothing to look at
+            return
         seconds = (account.paused_until - now).total_seconds()
         error = AccountPaused(account.paused_why or "", retry_after=seconds * random.uniform(1.0, 1.2))
         error.reason = account.paused_for or Reason.BACKOFF
@@ -99,10 +101,10 @@ class AtAccount:
             StandsStill: none is free
             AccountPaused: as many as a day allows were started in the last 24 hours
         """
+        if a_day is not None and not is_held:  # one that was given a slot while it waited is asked as well
+            self._refuse_over_day(pool, a_day)
         if self.job.has_slot:
             return
-        if a_day is not None and not is_held:
-            self._refuse_over_day(pool, a_day)
         taken = self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size, is_held=is_held)
         if not taken:
             raise StandsStill(f"no slot is free at {pool}", Reason.SLOT)
@@ -118,7 +120,7 @@ class AtAccount:
             return
         free_at = starts[len(starts) - a_day] + DAY
         error = AccountPaused(
-            f"{pool} takes {a_day} jobs a day; the next may start at {free_at.astimezone():%H:%M}",
+            f"{pool} takes {a_day} jobs a day; the next may start at {free_at.astimezone():%Y-%m-%d %H:%M}",
             retry_after=max(1.0, (free_at - datetime.now(UTC)).total_seconds()),
         )
         error.reason = Reason.SLOT

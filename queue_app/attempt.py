@@ -24,6 +24,7 @@ from queue_app.errors import (
     Unsettled,
 )
 from queue_app.lifecycle import FINAL, Cause, Request
+from queue_app.store.memos import LONG_AGO
 
 if TYPE_CHECKING:
     from queue_app.artifacts import JobArtifacts
@@ -166,7 +167,8 @@ class LiveAttempt:
     ) -> T:
         """Do `action(key)` once in the life of the job; see `Attempt.once`."""
         memo = self.store.memos.intend(self.job.id, step, fence=self.number)
-        self.holds = self.holds or (undo is not None and memo.done)
+        in_doubt = memo.acted_at is not None and memo.acted_at > LONG_AGO
+        self.holds = self.holds or (undo is not None and (memo.done or in_doubt))
         if memo.done:
             return cast("T", memo.value)
         if memo.acted_at is not None and find is not None:

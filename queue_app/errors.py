@@ -81,8 +81,9 @@ class SlotRefused(Transient):
 
 
 class AccountPaused(Transient):
-    """An account is left alone for a while; `reason` is what its jobs wait for meanwhile."""
+    """An account is left alone; `reason` is what its jobs wait for meanwhile, `forget` is as in `Permanent`."""
 
+    forget: tuple[str, ...] = ()
     reason = Reason.BUDGET
 
 

@@ -16,6 +16,7 @@ import tenacity
 from pydantic import ValidationError
 
 from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
+from queue_app.at_account import START
 from queue_app.attempt import LiveAttempt, overdue
 from queue_app.errors import (
     AccountPaused,
@@ -230,7 +231,7 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
         return Verdict(Event.RELEASED)
     if isinstance(error, StandsStill | Unsettled | SlotRefused | AccountPaused):
         return _wait(error, text, settings)
-    if isinstance(error, Unauthorized) and attempt.holds:  # what burns there is asked after, whoever took the key
+    if isinstance(error, Permanent) and _leaves_it_running(error, attempt):
         return _try_again(Transient(text), text, attempt)
     if isinstance(error, Transient):
         return _try_again(error, text, attempt)
@@ -247,6 +248,18 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
     return Verdict(Event.FAILED, {"cause": Cause.BUG, "failure": failure}, {"traceback": trace})
 
 
+def _leaves_it_running(error: Permanent, attempt: LiveAttempt) -> bool:
+    """Whether something elsewhere goes on all the same: then it is asked after, whatever stands in the way now.
+
+    Only its own end ends the job: such an error forgets the step that started it.
+    """
+    if error.forget or error.cause == Cause.DEADLINE:
+        return False
+    if attempt.job.request == Request.CANCEL and not isinstance(error, Unauthorized):
+        return False
+    return attempt.holds or attempt.recall(START) is not None
+
+
 def _wait(error: StandsStill | Unsettled | SlotRefused | AccountPaused, text: str, settings: Settings) -> Verdict:
     """Wait without counting a failure: the job has done nothing wrong."""
     now, changes = datetime.now(UTC), dict[str, Any]()
@@ -261,6 +274,7 @@ def _wait(error: StandsStill | Unsettled | SlotRefused | AccountPaused, text: st
     else:
         seconds = error.retry_after or settings.queue.paused_seconds
         changes = {"reason": error.reason, "due_at": now + timedelta(seconds=seconds), "failure": text}
+        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget)
     return Verdict(Event.POLL_SCHEDULED, changes, {"why": text})
 
 
@@ -271,7 +285,7 @@ def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:
     """
     job, limits = attempt.job, attempt.settings.queue
     asked = job.request == Request.CANCEL
-    endless = attempt.holds or asked
+    endless = attempt.holds or asked or attempt.recall(START) is not None
     failures = job.failures if endless else job.failures + 1
     if failures >= limits.max_failures and not endless:
         failure = f"{text} (tried {failures} times); `tuneyard jobs retry {job.id}` tries again"

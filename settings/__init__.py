@@ -208,7 +208,8 @@ class Settings(BaseSettings):
         """Every secret there is, for taking them out of what is written down."""
         urls = (self.store_url, self.broker_url, *(url.get_secret_value() for url in self.databases.values()))
         inside = {word for url in urls for word in _passwords(url)}
-        keys = {p.api_key.get_secret_value() for p in self.providers.values() if p.api_key}
+        keys = {p.api_key.get_secret_value().strip() for p in self.providers.values() if p.api_key}
+        inside |= {word for p in self.providers.values() if p.base_url for word in _passwords(p.base_url)}
         return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it
 
     def provider(self, name: str) -> ProviderSettings:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from api_worker.provider import Method, RemoteState, Tuned
 from api_worker.providers import account_of, open_provider
+from queue_app.errors import Transient
 from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, TakenBack, job
 from tasks.hosting.desk import Desk
 from tasks.hosting.looking import look_at, pause_seconds
@@ -63,11 +64,13 @@ def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
     with closing(open_provider(spec.provider, account)) as provider:
         lag = account.listing_lag_seconds
         try:
-            remote_id = attempt.once("start", _start_nothing, find=provider.find, lag_seconds=lag)
+            remote_id = attempt.once("start", _start_nothing, find=provider.find, undo=provider.cancel, lag_seconds=lag)
         except NothingStarted:
             attempt.at(spec.provider).release()
             return TakenBack()
         state = provider.cancel(provider.state(remote_id).id)
+        if not state.is_final:
+            raise Transient(f"{spec.provider}: job {remote_id} is {state} there")
     forget = () if state == RemoteState.SUCCEEDED else ("start",)
     return TakenBack(forget, {"remote_job": remote_id, "remote": state.value})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from typing import TYPE_CHECKING
 
 from queue_app.errors import Invalid
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 # What an account with a base_url of its own is taken to speak, unless it has the name of another provider.
 COMMON = "openai"
+LOADING = threading.Lock()  # SDKs look at what is loaded, and two at once find halves of each other
 
 
 def providers() -> list[str]:
@@ -67,6 +69,7 @@ def open_provider(name: str, account: ProviderSettings) -> Provider:
     api = api_of(name, account)
     if account.api_key is None or not account.api_key.get_secret_value().strip():
         raise Invalid(f'account "{name}" has no API key; set TUNEYARD_PROVIDERS__{name.upper()}__API_KEY')
-    module = importlib.import_module(f"{__name__}.{api}")
+    with LOADING:
+        module = importlib.import_module(f"{__name__}.{api}")
     provider: Provider = module.Account(name, account)
     return provider

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import httpx  # noqa: F401  the SDK looks for it among what is loaded, and must not find half of it
 import openai
 from openai.types import FileObject, Model
 from openai.types.fine_tuning import FineTuningJob
@@ -35,7 +36,7 @@ from queue_app.errors import Invalid, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     import httpx2
@@ -54,6 +55,7 @@ PAGE = 100  # jobs in a list, the most there may be
 READ_RETRIES = 2  # reading again is harmless; what creates or changes is sent once
 KEY = "tuneyard"  # the metadata pair that carries the submission key
 ABOUT_JOBS = re.compile(r"(?i)\b(fine-tun\w* )?jobs?\b")
+NO_SLOT = re.compile(r"(?i)\bjobs?\b.*\b(at once|concurrent\w*|at the same time)\b")
 KEY_IN_SUFFIX = re.compile(r"(?:^|-)(ty-[a-z2-7]{10}(?:-\d+)?)$")
 
 STATES = {
@@ -204,7 +206,9 @@ class Account:
         )
         if state == RemoteState.FAILED and job.error is not None and job.error.message:
             cause = cause_of(job.error.code, job.error.param)
-            return replace(seen, failure=f"{job.error.message} ({job.error.code})", cause=cause)
+            said = f"{job.error.message} ({job.error.code})"
+            full = cause == Cause.PROVIDER and NO_SLOT.search(job.error.message) is not None
+            return replace(seen, failure=said, cause=cause, wants_slot=full)
         told: Any = job.model_extra or {}
         if state == RemoteState.RUNNING and isinstance(told.get("trained_steps"), int):  # Nebius
             return replace(seen, step=told["trained_steps"], steps=told.get("total_steps"))
@@ -229,13 +233,24 @@ class Account:
             said = f'{self._name}: job {remote_id} is "{job.status}" and names no model; look for it at the provider'
             raise Permanent(said, cause=Cause.PROVIDER)
         events = self._ask(lambda: list(each_once(self._reading.list_events(remote_id, limit=100))))
+        files, missing = self._files(job.result_files or ())
         return RemoteResult(
             model=job.fine_tuned_model,
             trained_tokens=job.trained_tokens,
             series=series_of(event.data for event in events),
-            warnings=tuple(event.message for event in reversed(events) if event.level in ("warn", "error")),
-            files={name: self._ask(self._reader.files.content, name).content for name in job.result_files or ()},
+            warnings=(*(e.message for e in reversed(events) if e.level in ("warn", "error")), *missing),
+            files=files,
         )
+
+    def _files(self, names: Sequence[str]) -> tuple[dict[str, bytes], list[str]]:
+        """Files by name, and what is to be said of those that cannot be had: a model is not lost for want of one."""
+        files, missing = {}, []
+        for name in names:
+            try:
+                files[name] = self._ask(self._reader.files.content, name).content
+            except Permanent as error:
+                missing.append(f"the result file {name} could not be had: {error}")
+        return files, missing
 
     def estimate(self, order: Order) -> Estimate | None:  # noqa: ARG002  there is nothing to ask
         return None

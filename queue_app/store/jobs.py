@@ -205,16 +205,18 @@ class Store:
     def expire_leases(self, *, max_failures: int, actor: str) -> list[Job]:
         """Queue the jobs whose workers fell silent again; fail those that were lost too often."""
         now = datetime.now(UTC)
-        query = select(jobs.c.id, jobs.c.attempt, jobs.c.failures, jobs.c.worker).where(jobs.c.lease_until < now)
+        columns = (jobs.c.id, jobs.c.attempt, jobs.c.failures, jobs.c.worker, jobs.c.has_slot)
+        query = select(*columns).where(jobs.c.lease_until < now)
         with self.database.reading() as connection:
             expired = connection.execute(query).all()
         moved = []
-        for job_id, attempt, failures, worker in expired:
+        for job_id, attempt, failures, worker, has_slot in expired:
             with self.database.writing() as connection:
                 late = connection.execute(select(jobs.c.lease_until).where(jobs.c.id == job_id)).scalar()
                 if late is None or late >= now:
                     continue  # it was only slow: the lease was renewed, or the job ended, meanwhile
-                lost = (job_id, attempt, failures + 1, worker)
+                # what it may hold elsewhere is asked after without end
+                lost = (job_id, attempt, failures if has_slot else failures + 1, worker)
                 with suppress(StaleTransition):  # it ended in this very moment
                     moved.append(_expire(connection, lost, max_failures, actor))
         return moved

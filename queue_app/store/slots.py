@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 Rank = tuple[int, datetime, str]  # the smallest goes first; the last part is the job's id
 UNKNOWN_SIZE = 10  # of a pool that tells no size: so many more at once are tried before a refusal tells
 LINE = 1000  # jobs of a line that are told
-WAITS = (jobs.c.state == State.WAITING, jobs.c.reason == Reason.SLOT, ~jobs.c.has_slot)
+WAITS = (jobs.c.state == State.WAITING, jobs.c.reason == Reason.SLOT, jobs.c.pool.is_not(None), ~jobs.c.has_slot)
 
 
 @dataclass(frozen=True)
@@ -124,11 +124,11 @@ class Slots:
             return int(connection.execute(query).scalar_one())
 
     def starts(self, pool: str, step: str) -> list[datetime]:
-        """When jobs did a step with a slot of a pool, in the last 24 hours, oldest first."""
+        """When jobs began a step with a slot of a pool, in the last 24 hours, oldest first."""
         query = (
             select(memos.c.acted_at)
             .join(jobs, jobs.c.id == memos.c.job_id)
-            .where(jobs.c.pool == pool, memos.c.step == step, memos.c.done)
+            .where(jobs.c.pool == pool, memos.c.step == step)
             .where(memos.c.acted_at > datetime.now(UTC) - timedelta(hours=24))
             .order_by(memos.c.acted_at)
         )

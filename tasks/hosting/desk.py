@@ -11,7 +11,7 @@ from api_worker.catalogue import Wanted, catalogue
 from api_worker.provider import Order
 from api_worker.providers import api_of
 from api_worker.quotes import Need, ending, over, quote, said
-from queue_app.errors import AccountPaused, Invalid, Permanent
+from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
 from queue_app.store.money import Caps, Quoted
 from tasks.hosting.training_file import AskedFile, target_of, write_training_file
@@ -164,7 +164,8 @@ class Desk:
             quoted = Quoted(0.0, 0.0, price.tokens)
         elif (told := self.provider.estimate(order)) is not None:
             if not told.allowed:
-                raise AccountPaused(f"{self.name} would not start this: {told.why}", cause=Cause.QUOTA)
+                advice = f"see to the account's limit, then `tuneyard jobs retry {self.attempt.job_id}`"
+                raise Permanent(f"{self.name} would not start this: {told.why}; {advice}", cause=Cause.QUOTA)
             quoted = Quoted(told.usd, told.usd, told.tokens or price.tokens)
         caps = Caps(self._run_cap(), self.account.cap_usd, self.account.cap_usd_a_day, job=cap_usd)
         self.place.commit(quoted, caps)

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from api_worker.provider import RemoteState
-from queue_app.errors import Permanent, SlotRefused, TuneyardError
+from queue_app.errors import AccountPaused, Permanent, SlotRefused, TuneyardError
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ def why_not(place: AtAccount, remote: RemoteJob) -> TuneyardError:
         text = f"{where} was cancelled at the provider, by somebody else; a retry starts another one"
         return Permanent(text, cause=Cause.PROVIDER, forget=("start",))
     place.release()
+    if remote.cause == Cause.QUOTA:
+        paused = AccountPaused(f"{where} ended for want of money or quota: {remote.failure}", cause=Cause.QUOTA)
+        paused.forget = ("start",)
+        return paused
     cause = remote.cause or Cause.PROVIDER
     forget = ("start", *UPLOADS) if cause == Cause.DATA else ("start",)
     if cause == Cause.DATA:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import threading
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from api_worker.provider import Method
@@ -58,9 +58,14 @@ class AskedFile:
 
 def target_of(api: str, method: Method) -> Target:
     """Whose rules a file for a provider keeps; a server that only speaks OpenAI's API is taken to keep OpenAI's."""
-    if method == Method.DPO and api in ("openai", "azure"):
+    target = TARGETS.get(api, TARGETS["openai"])
+    if method != Method.DPO:
+        return target
+    if target.name == "openai":
         return TARGETS[PREFERENCES]
-    return TARGETS.get(api, TARGETS["openai"])
+    if "preference" not in target.kinds:
+        raise Permanent(f"{api} does not learn from preferences as far as is known", cause=Cause.USER)
+    return replace(target, format=PREFERENCES)
 
 
 def counting_for(model: str) -> Counting:

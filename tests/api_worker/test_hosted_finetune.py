@@ -257,3 +257,111 @@ def test_the_key_is_written_nowhere(tmp_path: Path, run_here: RunHere, order: di
     written = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert len(written) > 2
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]
+
+
+# -- what goes on at the provider is never lost sight of --------------------------------------------------------------
+
+
+def started(yard: RunHere, order: dict[str, Any]) -> str:
+    """A job whose remote one runs."""
+    job_id = yard.submit(KIND, **order)
+
+    def runs() -> bool:
+        yard.runner.run(job_id=job_id)
+        return yard.store.memos.get(job_id, "start") is not None and yard.store.read.job(job_id).has_slot
+
+    eventually(runs, what="the start")
+    return job_id
+
+
+@pytest.mark.parametrize("fault", ["retrieve:404*1", "retrieve:401*1", "retrieve:400*1"])
+def test_a_refused_look_does_not_end_a_job_whose_remote_one_runs(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any], fault: str
+) -> None:
+    with serve(tmp_path / "state", fault, rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job = yard.store.read.job(started(yard, order))
+    assert (job.state, job.has_slot) == (State.WAITING, True)
+
+
+def test_a_key_that_is_gone_does_not_end_a_job_whose_remote_one_runs(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox:
+        account = sandbox.account()
+        job_id = started(run_here.with_provider("acme", account), order)
+        keyless = run_here.with_provider("acme", account.model_copy(update={"api_key": None}))
+
+        def looked() -> bool:
+            keyless.runner.run(job_id=job_id)
+            return "no API key" in str(keyless.store.read.job(job_id).failure)
+
+        eventually(looked, what="a look without a key")
+        job = keyless.store.read.job(job_id)
+    assert (job.state, job.has_slot) == (State.WAITING, True)
+
+
+def test_a_cancel_that_is_refused_is_tried_again_and_the_slot_is_kept(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "cancel:401*1", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = started(yard, order)
+        yard.store.cancel(job_id, actor="test")
+        yard.runner.run(job_id=job_id)
+        refused = yard.store.read.job(job_id)
+        job = yard.finish(job_id)
+        [seen] = sandbox.ledger()["keys"].values()
+    assert (refused.state, refused.has_slot) == (State.WAITING, True)
+    assert (job.state, job.has_slot, seen["cancels_received"]) == (State.CANCELLED, False, 2)
+
+
+def test_a_model_is_not_lost_for_want_of_a_result_file(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "content:404") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order)
+    assert job.state == State.SUCCEEDED, job.failure
+    assert job.result is not None
+    assert any("could not be had" in warning for warning in job.result["warnings"])
+
+
+@pytest.mark.parametrize("api", ["openai", "together", "fireworks"])
+def test_preferences_reach_a_provider_as_preferences(tmp_path: Path, run_here: RunHere, api: str) -> None:
+    def side(text: str) -> list[dict[str, str]]:
+        return [{"role": "assistant", "content": text}]
+
+    rows = [
+        {
+            "input": {"messages": [{"role": "user", "content": f"Say {number}."}]},
+            "preferred_output": side(f"It is {number}."),
+            "non_preferred_output": side("No."),
+        }
+        for number in range(12)
+    ]
+    file = tmp_path / "preferences.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with serve(tmp_path / "state") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account(api))
+        job = yard(KIND, dataset=str(file), provider="acme", base_model="sandbox-base", method="dpo", epochs=1)
+    assert job.state == State.SUCCEEDED, job.failure
+    assert job.result is not None
+    assert job.result["dropped"] == {}
+
+
+def test_a_job_that_ends_for_want_of_money_pauses_the_account_and_waits(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "job:quota*1") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+
+        def waits() -> bool:
+            yard.runner.run(job_id=job_id)
+            return yard.store.read.job(job_id).reason == Reason.BUDGET
+
+        eventually(waits, what="the wait for money")
+        assert yard.store.accounts.get("acme").paused_until is not None
+        yard.store.accounts.resume("acme")
+        job = yard.finish(job_id)
+    assert job.state == State.SUCCEEDED, job.failure

@@ -1,25 +1,29 @@
 """Real text with made-up personal data and secrets in it, and the truth beside it; the same for the same seed.
 
-Only types with a form of their own are planted, each in the ways people write it, in sentences that give it away and in
-sentences that do not. Beside them stand things that look alike and are none.
+Only types with a form of their own are planted, in sentences that give them away and in sentences that do not, as their
+makers here write them or in one of the ways of `planted_wild`. Beside them stand things that look alike and are none.
 """
 
 from __future__ import annotations
 
 import base64
 import random
+import re
 import string
 import uuid
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from hashlib import sha1, sha256
 from pydoc_data.topics import topics
 
+from tasks.data.personal import find_personal
 from tasks.data.personal.cards import luhn_digit
 from tasks.data.personal.ibans import LENGTHS, remainder
-
-Make = Callable[[random.Random], str]
-_LETTERS = string.ascii_letters + string.digits
+from tests.data.planted_wild import ALPHANUMERIC as _LETTERS
+from tests.data.planted_wild import LOOKALIKES, WILD, Form, Make
+from tests.data.planted_wild import chars as _chars
+from tests.data.planted_wild import digits as _digits
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Planted:
     start: int
     end: int
     type: str
+    form: str = ""  # of `planted_wild`; empty for the plain one
 
 
 @dataclass
@@ -54,6 +59,34 @@ def passages(seed: int, count: int) -> Iterator[Passage]:
         yield passage
 
 
+@dataclass
+class Tally:
+    """What was found of what was planted: by type, and by type and form."""
+
+    planted: Counter[str] = field(default_factory=Counter)
+    claimed: Counter[str] = field(default_factory=Counter)
+    right: Counter[str] = field(default_factory=Counter)
+
+    def precision(self, kind: str) -> float:
+        return self.right[kind] / max(1, self.claimed[kind])
+
+    def recall(self, name: str) -> float:
+        return self.right[name] / self.planted[name]
+
+
+def tally(texts: Iterable[Passage]) -> Tally:
+    """Search the passages; right is a claim of the very characters and the type that were planted."""
+    told = Tally()
+    for passage in texts:
+        claims = {(each.start, each.end, each.type) for each in find_personal(passage.text)}
+        told.claimed.update(kind for *_, kind in claims)
+        for each in passage.planted:
+            names = [each.type, f"{each.type}, {each.form}"] if each.form else [each.type]
+            told.planted.update(names)
+            told.right.update(names if (each.start, each.end, each.type) in claims else [])
+    return told
+
+
 def sentences() -> list[str]:
     """Real English prose that is at hand: sentences of Python's own manual, without the programs in it."""
     text = " ".join(" ".join(topics.values()).split())
@@ -72,21 +105,19 @@ def _append(passage: Passage, text: str) -> None:
 
 
 def _plant(passage: Passage, draw: random.Random, kind: str) -> None:
-    value = MAKERS[kind](draw)
-    before, after = draw.choice(FRAMES.get(kind, FRAMES[""])).split("|")
-    start = len(passage.text) + 1 + len(before)
+    forms = [Form(kind, "", lambda draw: _plain(draw, kind)), *(form for form in WILD if form.type == kind)]
+    form = draw.choice(forms)
+    before, value, after = re.split("[⟨⟩]", form.make(draw))
     _append(passage, before + value + after)
-    skipped = value.index("://") + 3 if kind == "url_login" else 0
-    end = start + (value.rindex("@") if kind == "url_login" else len(value))
-    passage.planted.append(Planted(start + skipped, end, kind))
+    end = len(passage.text) - len(after)
+    passage.planted.append(Planted(end - len(value), end, kind, form.name))
 
 
-def _digits(draw: random.Random, count: int) -> str:
-    return "".join(draw.choices(string.digits, k=count))
-
-
-def _chars(draw: random.Random, count: int, alphabet: str = _LETTERS) -> str:
-    return "".join(draw.choices(alphabet, k=count))
+def _plain(draw: random.Random, kind: str) -> str:
+    """A sentence with a value of its maker; of a URL only the login is the value."""
+    value = MAKERS[kind](draw)
+    login = re.sub("://(.*)@", r"://⟨\1⟩@", value) if kind == "url_login" else f"⟨{value}⟩"
+    return draw.choice(FRAMES.get(kind, FRAMES[""])).replace("|", login)
 
 
 def _email(draw: random.Random) -> str:
@@ -220,6 +251,7 @@ def _isbn(draw: random.Random) -> str:
 
 
 NEGATIVES: list[Make] = [
+    *LOOKALIKES,
     lambda draw: (
         f"That needs version {draw.randint(1, 9)}.{draw.randint(0, 20)}.{draw.randint(0, 20)}.{draw.randint(1, 99)}."
     ),

@@ -263,3 +263,11 @@ def test_a_job_that_was_adopted_has_its_slot_however_full_the_pool_is(store: Sto
     job = claimed(store, second)
     assert store.slots.take(second, "acme", fence=job.attempt, size=1, is_held=True)
     assert holders(store) == {first, second}
+
+
+def test_one_that_waits_for_a_day_without_a_pool_stops_nobody(store: Store) -> None:
+    [job_id] = submitted(store, 1)
+    job = claimed(store, job_id)
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=tomorrow)
+    assert store.slots.give(actor=ACTOR) == 0
