@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from queue_app.errors import AccountPaused, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
+from queue_app.errors import AccountPaused, NotFound, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _error_of(account: str, refusal: Refusal, meaning: Meaning) -> TuneyardError
         case Meaning.CLOSED:
             return Permanent(f"{said}; the provider has closed this", cause=Cause.PROVIDER)
         case Meaning.PERMANENT:
-            return Permanent(said, cause=Cause.USER)
+            return (NotFound if status == 404 else Permanent)(said, cause=Cause.USER)
 
 
 def cause_of(code: str | None, parameter: str | None) -> Cause:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from queue_app.at_account import AtAccount
+from queue_app.at_account import START, AtAccount
 from queue_app.errors import (
     Cancelled,
     Paused,
@@ -24,7 +24,7 @@ from queue_app.errors import (
     Unsettled,
 )
 from queue_app.lifecycle import FINAL, Cause, Request
-from queue_app.store.memos import LONG_AGO
+from queue_app.store.memos import is_in_doubt
 
 if TYPE_CHECKING:
     from queue_app.artifacts import JobArtifacts
@@ -80,6 +80,11 @@ class LiveAttempt:
         """The value of a step that was done; None: it was not."""
         memo = self.store.memos.get(self.job.id, step)
         return memo.value if memo is not None and memo.done else None
+
+    def look_back(self) -> None:
+        """See whether an earlier attempt has started something elsewhere, or may have."""
+        memo = self.store.memos.get(self.job.id, START) if self.number > 1 else None
+        self.holds = memo is not None and (memo.done or is_in_doubt(memo))
 
     def report(self, **progress: float | int | str | None) -> None:
         """Write progress (at once if it carries a new `step`, else at most twice a second), then heed requests."""
@@ -167,8 +172,7 @@ class LiveAttempt:
     ) -> T:
         """Do `action(key)` once in the life of the job; see `Attempt.once`."""
         memo = self.store.memos.intend(self.job.id, step, fence=self.number)
-        in_doubt = memo.acted_at is not None and memo.acted_at > LONG_AGO
-        self.holds = self.holds or (undo is not None and (memo.done or in_doubt))
+        self.holds = self.holds or (undo is not None and (memo.done or is_in_doubt(memo)))
         if memo.done:
             return cast("T", memo.value)
         if memo.acted_at is not None and find is not None:

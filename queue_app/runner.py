@@ -16,7 +16,6 @@ import tenacity
 from pydantic import ValidationError
 
 from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
-from queue_app.at_account import START
 from queue_app.attempt import LiveAttempt, overdue
 from queue_app.errors import (
     AccountPaused,
@@ -30,7 +29,6 @@ from queue_app.errors import (
     StaleTransition,
     StandsStill,
     Transient,
-    Unauthorized,
     Unsettled,
 )
 from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
@@ -120,6 +118,7 @@ class Runner:
 
     def _perform(self, attempt: LiveAttempt) -> Verdict:
         job = attempt.job
+        attempt.look_back()
         job_type = self.find(job.kind)
         spec = self._spec(job_type, job)
         attempt.log.info("attempt %d of %s on %s", job.attempt, job.kind, self.worker)
@@ -255,9 +254,8 @@ def _leaves_it_running(error: Permanent, attempt: LiveAttempt) -> bool:
     """
     if error.forget or error.cause == Cause.DEADLINE:
         return False
-    if attempt.job.request == Request.CANCEL and not isinstance(error, Unauthorized):
-        return False
-    return attempt.holds or attempt.recall(START) is not None
+    gone = attempt.job.request == Request.CANCEL and isinstance(error, NotFound)  # there is nothing to cancel
+    return attempt.holds and not gone
 
 
 def _wait(error: StandsStill | Unsettled | SlotRefused | AccountPaused, text: str, settings: Settings) -> Verdict:
@@ -285,7 +283,7 @@ def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:
     """
     job, limits = attempt.job, attempt.settings.queue
     asked = job.request == Request.CANCEL
-    endless = attempt.holds or asked or attempt.recall(START) is not None
+    endless = attempt.holds or asked
     failures = job.failures if endless else job.failures + 1
     if failures >= limits.max_failures and not endless:
         failure = f"{text} (tried {failures} times); `tuneyard jobs retry {job.id}` tries again"

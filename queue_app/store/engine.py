@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 from queue_app.errors import Invalid, Permanent
 from queue_app.store.database import BUSY_SECONDS, SCHEMA_REVISION
@@ -64,8 +65,21 @@ def _make_folder(folder: Path) -> None:
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
     connection.isolation_level = None  # this module sends BEGIN itself
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON"):
+    _keep_a_log(connection)
+    for pragma in ("synchronous=FULL", f"busy_timeout={BUSY_SECONDS * 1000}", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+@retry(
+    retry=retry_if_exception_message(match=".*locked"),
+    wait=wait_random(0.01, 0.1),
+    stop=stop_after_delay(BUSY_SECONDS),
+    reraise=True,
+)
+def _keep_a_log(connection: Any) -> None:
+    # Of several that open a new file at once, one changes its journal; the others are refused at once, whatever the
+    # timeout: each has read the file and would write it, and SQLite lets nobody wait who holds what another waits for.
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -26,6 +26,11 @@ def submission_key(job_id: str, round_number: int) -> str:
     return f"ty-{job_id}" + (f"-{round_number}" if round_number else "")
 
 
+def is_in_doubt(memo: Memo) -> bool:
+    """Whether the action of a step was begun, and nobody knows what came of it."""
+    return not memo.done and memo.acted_at is not None and memo.acted_at > LONG_AGO
+
+
 class Memos:
     """The memos of all jobs, written only by whoever holds the job."""
 

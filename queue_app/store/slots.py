@@ -80,10 +80,11 @@ class Slots:
             job = write_as_holder(connection, job_id, fence, pool=pool)
             if job.has_slot:
                 return True
-            room = _room(connection, _locked(connection, pool, size), self.rules)
+            found = _locked(connection, pool, size)
             if is_held:
                 write_as_holder(connection, job_id, fence, has_slot=True)
                 return True
+            room = _room(connection, found, self.rules)
             if room < 1:
                 return False
             own = _rank(job, self.rules, datetime.now(UTC))

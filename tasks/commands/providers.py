@@ -171,6 +171,8 @@ def orphans(name: AnyName = None, as_json: output.AsJson = False) -> None:
         lines = [[at, orphan.remote.id, orphan.remote.state, orphan.why] for at, orphan in rows]
         output.table(["ACCOUNT", "REMOTE JOB", "STATE", "WHY"], lines, wrap=True)
         for at, orphan in rows:
+            if orphan.left_by is not None:
+                output.next_commands(f"tuneyard jobs retry {orphan.left_by}")
             verb = "adopt" if orphan.job is not None and orphan.has is None else "cancel"
             output.next_commands(f"tuneyard providers {verb} {at} {orphan.remote.id}")
     else:

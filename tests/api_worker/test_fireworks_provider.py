@@ -557,7 +557,7 @@ def refused(status: int, body: object, **headers: str) -> TuneyardError:
         (400, 3, Permanent, "INVALID_ARGUMENT"),
         (401, 16, Unauthorized, "a key for inference alone is refused here"),
         (403, 7, Unauthorized, "PERMISSION_DENIED"),
-        (404, 5, Permanent, "NOT_FOUND"),
+        (404, 5, NotFound, "NOT_FOUND"),
         (410, 5, Permanent, "the provider has closed this"),
         (412, 9, Permanent, "training shape may not be enabled"),
         (402, 9, AccountPaused, "providers resume acme"),

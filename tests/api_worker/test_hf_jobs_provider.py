@@ -18,7 +18,7 @@ from api_worker.providers import open_provider
 from api_worker.providers.hf_jobs import FLAVOR, RUN_SECONDS
 from api_worker.sandbox.huggingface_files import INLINE_BYTES
 from api_worker.sandbox.rules import Rules
-from queue_app.errors import AccountPaused, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
+from queue_app.errors import AccountPaused, NotFound, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
 from queue_app.lifecycle import Cause
 from settings import ProviderSettings
 from tests.api_worker.odd_server import odd_server
@@ -336,7 +336,7 @@ def test_a_list_leads_no_key_to_another_host() -> None:
         (401, "Invalid credentials", Unauthorized),
         (402, "Pay first.", AccountPaused),
         (403, "No.", Unauthorized),
-        (404, "Repository not found", Permanent),
+        (404, "Repository not found", NotFound),
         (429, "Too many jobs at once.", SlotRefused),
         (429, "Too many requests.", Transient),
         (503, "Busy.", Transient),

@@ -365,3 +365,30 @@ def test_a_job_that_ends_for_want_of_money_pauses_the_account_and_waits(
         yard.store.accounts.resume("acme")
         job = yard.finish(job_id)
     assert job.state == State.SUCCEEDED, job.failure
+
+
+def test_a_cancel_without_a_key_is_tried_again(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox:
+        account = sandbox.account()
+        yard = run_here.with_provider("acme", account)
+        job_id = started(yard, order)
+        yard.store.cancel(job_id, actor="test")
+        keyless = run_here.with_provider("acme", account.model_copy(update={"api_key": None}))
+        keyless.runner.run(job_id=job_id)
+        refused = keyless.store.read.job(job_id)
+        assert yard.finish(job_id).state == State.CANCELLED
+    assert (refused.state, refused.has_slot) == (State.WAITING, True)
+
+
+def test_a_cancel_of_what_the_provider_does_not_know_ends(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = started(yard, order)
+    with serve(tmp_path / "another", rules=WITHOUT_END) as sandbox:
+        elsewhere = run_here.with_provider("acme", sandbox.account())
+        elsewhere.store.cancel(job_id, actor="test")
+        job = elsewhere.finish(job_id)
+    assert (job.state, job.has_slot) == (State.FAILED, False)
+    assert "HTTP 404" in str(job.failure)

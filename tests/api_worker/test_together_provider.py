@@ -12,7 +12,7 @@ import pytest
 from api_worker.provider import Method, Order, Provider, RemoteState, Tuned
 from api_worker.providers import open_provider
 from api_worker.sandbox.rules import Rules
-from queue_app.errors import AccountPaused, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
+from queue_app.errors import AccountPaused, NotFound, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
 from queue_app.lifecycle import Cause
 from tests.api_worker.odd_server import odd_server
 from tests.conftest import eventually
@@ -356,7 +356,7 @@ def test_the_offers_tell_limits_and_tuned_models(tmp_path: Path) -> None:
         (524, {"message": "Slow."}, Transient),
         (529, {"message": "Busy."}, Transient),
         (403, {"message": "No."}, Unauthorized),
-        (404, {"message": "Model m is not available."}, Permanent),
+        (404, {"message": "Model m is not available."}, NotFound),
     ],
 )
 def test_a_refusal_means_what_together_says(status: int, error: dict[str, Any], kind: type[TuneyardError]) -> None:

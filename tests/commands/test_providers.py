@@ -143,6 +143,11 @@ def test_an_orphan_is_adopted_by_its_job_and_collected_by_a_retry(
         memo = yard.memos.get(job_id, "start")
         assert memo is not None
         assert (memo.done, memo.value) == (True, remote)
+        assert run(["providers", "orphans", "acme"]) == 0  # until the retry nobody looks after it
+        said = capsys.readouterr()
+        assert f"job {job_id} is failed and looks after it no more" in " ".join(said.out.split())
+        assert f"tuneyard jobs retry {job_id}" in said.err
+        yard.retry(job_id, actor="test")
         assert told(capsys, "orphans", "acme") == []
         second = started(client, tmp_path, f"ty-{job_id}")
         assert run(["providers", "adopt", "acme", second]) == 3

@@ -60,6 +60,22 @@ def test_several_processes_may_migrate_at_once(tmp_path: Path):
         database.engine.dispose()
 
 
+def test_many_may_open_a_new_store_at_once(tmp_path: Path):
+    together = threading.Barrier(8)
+
+    def opened(database: Database) -> str:
+        together.wait()
+        with database.engine.connect() as connection:
+            return str(connection.exec_driver_sql("PRAGMA journal_mode").scalar())
+
+    for number in range(20):
+        databases = [Database(f"sqlite:///{tmp_path / str(number)}.db") for _ in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            assert set(pool.map(opened, databases)) == {"wal"}
+        for database in databases:
+            database.engine.dispose()
+
+
 def test_higher_priority_goes_first_then_who_came_first(store: Store):
     low, first, second = submit(store), submit(store, priority=5), submit(store, priority=5)
     assert [getattr(claim(store), "id", None) for _ in range(4)] == [first, second, low, None]

@@ -32,9 +32,16 @@ class Orphan:
     has: str | None = None  # the remote job that it looks after instead
 
     @property
+    def left_by(self) -> str | None:
+        """The job whose own it is, and which has ended before it."""
+        return self.job.id if self.job is not None and self.has == self.remote.id else None
+
+    @property
     def why(self) -> str:
         if self.job is None:
             return "no job here has this key: it was started from another home, or the store was lost"
+        if self.left_by is not None:
+            return f"job {self.job.id} is {self.job.state} and looks after it no more; a retry does again"
         if self.has is not None:
             return f"job {self.job.id} has another one, {self.has}"
         return f"job {self.job.id} ({self.job.state}) knows of none"
@@ -67,7 +74,9 @@ def _orphan(store: Store, provider: Provider, remote: RemoteJob, job: Job | None
     if memo.done:
         has = str(memo.value)
         is_its_own = has == remote.id or provider.state(has).id == remote.id  # restarted there under another id
-        return None if is_its_own else Orphan(remote, job, has)
+        if not is_its_own:
+            return Orphan(remote, job, has)
+        return Orphan(remote, job, remote.id) if job.state in FINAL and not remote.state.is_final else None
     finds_it = memo.intended_at is not None and memo.key == remote.key and job.state not in FINAL
     return None if finds_it else Orphan(remote, job)
 
