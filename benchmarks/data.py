@@ -1,5 +1,7 @@
 """What the work on a data set costs, beside the obvious script: MB/s, examples/s and peak memory of every step.
 
+At the end stands what is found of planted near duplicates, personal data and secrets: precision and recall.
+
 python benchmarks/data.py [--rows FILE] [--examples 99990] [--text-dedup PYTHON] [--large]
 
 The set is made by `dataset.mix` from real text (Python's language reference, or --rows), with planted personal data and
@@ -33,6 +35,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 AGENTS = 15
+PASSAGES = 6000  # with planted personal data
+PROSE = 600  # texts, every second of which gets a near duplicate; all pairs are counted, so not more
 CALL = "import sys; from queue_app.cli import main; main()"
 
 OBVIOUS = {
@@ -177,6 +181,7 @@ def main() -> None:
         else:
             compare(made)
             compare_near(made, given.text_dedup)
+            tell_found()
 
 
 @dataclass(frozen=True)
@@ -272,6 +277,24 @@ def compare_near(made: Made, python: str | None) -> None:
         sys.exit(f"\ntext-dedup says nothing of what stays:\n{theirs.output[-2000:]}")
     print(f"near duplicates removed: ours {cost.shown}, {kept:,} examples stay; ", end="")
     print(f"text-dedup {theirs.shown}, {int(left[-1]):,} stay: ratio {theirs.seconds / cost.seconds:.1f}")
+
+
+def tell_found() -> None:
+    """What is found of what was planted: a regression figure, for the generators are our own, and not the field's."""
+    from tests.data.planted import MAKERS, passages, tally
+    from tests.data.planted_copies import tally_copies
+
+    told, kinds = tally(passages(7, PASSAGES)), sorted(MAKERS)
+    right, claimed, planted = (
+        sum(counted[kind] for kind in kinds) for counted in (told.right, told.claimed, told.planted)
+    )
+    copies = tally_copies(seed=7, texts=PROSE)
+    print("\n| planted and found | planted | precision | recall |\n|---|---|---|---|")
+    print(f"| near duplicates | {len(copies.true):,} | {copies.precision:.3f} | {copies.recall:.3f} |")
+    print(f"| personal data and secrets | {planted:,} | {right / claimed:.3f} | {right / planted:.3f} |")
+    for name in sorted(told.planted):  # a form has no precision: a finding has a type, and no form
+        precision = f"{told.precision(name):.3f}" if name in MAKERS else ""
+        print(f"| {name} | {told.planted[name]:,} | {precision} | {told.recall(name):.3f} |")
 
 
 def compare_sizes(made: Made) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import random
-from itertools import combinations
-from pydoc_data.topics import topics
 from typing import Any
 
 import pytest
@@ -19,9 +17,9 @@ from tasks.data.likeness.saying import digest, normalise
 from tasks.data.profiling.quoting import quoted
 from tasks.data.record import Message, Origin, Record
 from tests.data.finders import find_duplicates
+from tests.data.planted_copies import NEAR, altered, found_pairs, prose, tally_copies, true_pairs
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from("ab "))
-NEAR = Sketch(0.85)
 LONG = "The clerk notes every wagon that rolls into the yard, and the time at which it was shunted to its track."
 
 
@@ -29,59 +27,18 @@ def record(asked: str, answered: str = "So it is.", **more: Any) -> Record:
     return Record([Message("user", asked), Message("assistant", answered)], **more)
 
 
-def passages() -> list[str]:
-    """Distinct prose of 200 to 600 characters, the same every time."""
-    paragraphs = (" ".join(part.split()) for topic in sorted(topics) for part in topics[topic].split("\n\n"))
-    return sorted({part[:600] for part in paragraphs if len(part) >= 200})
-
-
-def altered(text: str, chance: random.Random) -> str:
-    """The text with one or two exchanged words, or typing errors, or one more sentence."""
-    words = text.split(" ")
-    way = chance.choice(["exchange", "typing", "sentence"])
-    if way == "sentence":
-        return f"{text} See there."
-    for _ in range(chance.randint(1, 2)):
-        at = chance.randrange(len(words) - 1)
-        if way == "exchange":
-            words[at], words[at + 1] = words[at + 1], words[at]
-        else:
-            words[at] = f"{words[at][1:]}{words[at][:1]}"
-    return " ".join(words)
-
-
-def found_pairs(texts: list[str], sketch: Sketch = NEAR) -> set[tuple[int, int]]:
-    with NearTexts(sketch) as near:
-        for text in texts:
-            near.add(text)
-        return {(one, other) for one, other, _ in near.pairs(lambda one, other: True)}
-
-
-def true_pairs(texts: list[str], sketch: Sketch = NEAR) -> set[tuple[int, int]]:
-    sets = [{text[at : at + sketch.shingle] for at in range(max(1, len(text) - sketch.shingle + 1))} for text in texts]
-    return {
-        (one, other)
-        for one, other in combinations(range(len(texts)), 2)
-        if len(sets[one] & sets[other]) >= sketch.threshold * len(sets[one] | sets[other])
-    }
-
-
 def test_planted_near_duplicates_are_found_and_nothing_else_is():
-    chance = random.Random(5)
-    base = [normalise(text) for text in passages()][:240]
-    chosen = chance.sample(range(len(base)), 120)
-    texts = base + [normalise(altered(base[number], chance)) for number in chosen]
-    planted = {(number, len(base) + place) for place, number in enumerate(chosen)}
-    found, true = found_pairs(texts), true_pairs(texts)
-    assert found <= true, "what is reported is as alike as was asked for"
-    assert len(found) >= 0.99 * len(true)
-    assert len(planted & found) >= 0.9 * len(planted), "two exchanged words in a short text are more than 15 in 100"
+    told = tally_copies(seed=5, texts=240)
+    assert told.found <= told.true, "what is reported is as alike as was asked for"
+    assert told.recall >= 0.99
+    kept = len(told.planted & told.found)
+    assert kept >= 0.9 * len(told.planted), "two exchanged words in a short text are more than 15 in 100"
 
 
 def test_of_hundreds_made_after_one_pattern_all_that_are_alike_are_found():
     chance = random.Random(7)
-    pattern = " ".join(passages()[10:14]).split(" ")[:100]
-    words = sorted({word for text in passages()[:50] for word in text.split()})
+    pattern = " ".join(prose()[10:14]).split(" ")[:100]
+    words = sorted({word for text in prose()[:50] for word in text.split()})
     texts = []
     for _ in range(200):
         made = list(pattern)
@@ -162,7 +119,7 @@ def test_nearly_equal_examples_are_near_and_their_similarity_is_told():
 
 
 def test_one_long_answer_to_different_questions_makes_no_copies():
-    canned = " ".join(passages()[:2])
+    canned = " ".join(prose()[:2])
     asked = ["Cancel my order", "Where is my parcel?", "Change my address", "I want a refund", "Delete my account"]
     assert find_duplicates(record(text, canned) for text in asked).clusters == ()
     capitals = [record(f"What is the capital of {country}?", canned) for country in ("Peru", "Chile")]
@@ -185,7 +142,7 @@ def test_what_is_shown_of_a_copy_never_ends_within_a_secret(before: int):
 def test_an_exchanged_word_makes_no_other_example_wherever_it_stands(where: str):
     chance = random.Random(2)
     found = 0
-    for text in passages()[:100]:
+    for text in prose()[:100]:
         question, answer = text[:150], text[150:]
         other = (
             record(altered(question, chance), answer)
@@ -202,7 +159,7 @@ def test_nothing_is_near_where_that_is_not_asked_for():
 
 
 def test_a_long_system_prompt_that_all_share_makes_no_examples_alike():
-    system = Message("system", " ".join(passages()[:5]))
+    system = Message("system", " ".join(prose()[:5]))
     rows = [Record([system, Message("user", asked)]) for asked in ("Where is track nine?", "Who is on duty tonight?")]
     assert find_duplicates(rows).accidental == 0
 
@@ -278,7 +235,7 @@ def counts(report: DuplicateReport) -> tuple[int, ...]:
 @given(st.randoms(use_true_random=False))
 def test_clusters_do_not_depend_on_the_order(chance: random.Random):
     planting = random.Random(8)
-    texts = passages()[:60]
+    texts = prose()[:60]
     rows = [record(text) for text in texts + [altered(text, planting) for text in texts[:30] * 2] + texts[50:]]
     expected = counts(find_duplicates(rows))
     chance.shuffle(rows)
@@ -288,7 +245,7 @@ def test_clusters_do_not_depend_on_the_order(chance: random.Random):
 
 def test_the_same_examples_give_the_same_report():
     planting = random.Random(9)
-    rows = [record(altered(text, planting)) for text in passages()[:100] * 2]
+    rows = [record(altered(text, planting)) for text in prose()[:100] * 2]
     assert find_duplicates(rows) == find_duplicates(rows)
 
 
