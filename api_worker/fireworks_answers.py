@@ -178,6 +178,7 @@ def seen(job: Job) -> RemoteJob:
     status, progress = job.status or Status(), job.job_progress or Progress()
     return replace(
         look,
+        usd=price_of(job.estimated_cost)[0],
         failure=f"{status.message or 'no reason was given'} ({status.word or word})",
         cause=CAUSES.get(status.word, Cause.PROVIDER),
         # No machine was found for it, so nothing is wrong with the order, and before anything is trained it can wait.

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import msgspec
-import tenacity
 
 from api_worker.certificates import certificates
-from api_worker.refusals import Meaning, Refusal, error_of, is_on_this_machine, meaning_of, without_secret
-from queue_app.errors import Invalid
+from api_worker.refusals import Meaning, Refusal, error_of, without_secret
+from api_worker.rereading import read_again
+from settings.addresses import is_on_this_machine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
 ANSWER_SECONDS = 60.0
 TRANSFER_SECONDS = 1800.0
-READ_TRIES = 3
-LONGEST_PAUSE_SECONDS = 2.0  # between two tries; who asks for more is left alone by the job, not by a worker
 
 EXPIRED = frozenset({400, 401, 403})  # what stores say of a signature that is over; the next try gets another one
 
@@ -37,14 +35,11 @@ class JsonApi:
     """One account's connection. `read` makes a refusal of a status and the JSON that came with it."""
 
     def __init__(self, account: str, url: str, secret: SecretStr, read: Callable[[int, Answer], Refusal]) -> None:
-        key = secret.get_secret_value().strip()
-        if not key.isascii() or not key.isprintable():
-            raise Invalid(f'account "{account}": its api_key has a character that no key has, such as a line break')
         self._account, self._url, self._secret, self._read = account, url, secret, read
         self._is_local = is_on_this_machine(url)
         # no proxy leads to this machine, whatever the environment says
         plain: dict[str, Any] = {"verify": certificates(), "trust_env": not self._is_local}
-        headers = {"Authorization": f"Bearer {key}", "Accept": "application/json"}
+        headers = {"Authorization": f"Bearer {secret.get_secret_value().strip()}", "Accept": "application/json"}
         self._client = httpx.Client(base_url=url, headers=headers, timeout=ANSWER_SECONDS, **plain)
         self._storage = httpx.Client(timeout=TRANSFER_SECONDS, **plain)  # it never sees the key
 
@@ -66,14 +61,7 @@ class JsonApi:
 
     def look(self, path: str, **query: Any) -> Answer | Refusal:
         """Read, again where that may help."""
-        trying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(_may_pass),
-            stop=tenacity.stop_after_attempt(READ_TRIES),
-            wait=tenacity.wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_SECONDS),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        found: Answer | Refusal = trying(self.ask, "GET", path, params=query)
-        return found
+        return read_again(lambda: self.ask("GET", path, params=query))
 
     def get(self, path: str, **query: Any) -> Answer:
         """Read; a refusal is raised."""
@@ -151,11 +139,3 @@ def _json_of(response: httpx.Response) -> Answer | None:
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
-
-
-def _may_pass(answer: object) -> bool:
-    """Whether reading again may be answered otherwise."""
-    if not isinstance(answer, Refusal):
-        return False
-    meaning = answer.meaning or meaning_of(answer.status, answer.code)
-    return meaning == Meaning.RETRY and (answer.retry_after_seconds or 0.0) <= LONGEST_PAUSE_SECONDS

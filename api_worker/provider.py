@@ -5,16 +5,22 @@ A remote job is found again by its submission key, so every provider carries the
 
 from __future__ import annotations
 
+import pkgutil
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from datetime import date, datetime
-    from pathlib import Path
 
     from queue_app.lifecycle import Cause
+
+
+def providers() -> list[str]:
+    """The providers there are: the files of their folder."""
+    return sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).with_name("providers"))]))
 
 
 class RemoteState(StrEnum):
@@ -90,6 +96,9 @@ class RemoteJob:
     failure: str | None = None  # the provider's own words
     cause: Cause | None = None  # whose matter the failure is
     wants_slot: bool = False  # it ended only because the account had no slot free: nothing was trained
+    is_billed: bool | None = None  # though it did not succeed; None: the provider does not say
+    trained_tokens: int | None = None  # by then
+    usd: float | None = None  # what that costs, told or reckoned
 
 
 @dataclass(frozen=True)
@@ -99,6 +108,7 @@ class RemoteResult:
     model: str  # the name to call it by
     trained_tokens: int | None  # what is billed
     usd: float | None = None  # what was billed, where the provider tells
+    is_estimate: bool = False  # `usd` is reckoned by the adapter, or the provider's own estimate
     series: tuple[Mapping[str, float], ...] = ()  # one row a step; `step` is always there
     warnings: tuple[str, ...] = ()
     files: Mapping[str, bytes] = field(default_factory=dict)  # as the provider gave them
@@ -137,6 +147,9 @@ class Provider(Protocol):
     takes: frozenset[str]
     """The wishes of an `Order` that this provider can heed; with any other it is not asked."""
 
+    methods: frozenset[Method]
+    """How it can train; for any other nothing is sent."""
+
     def upload(self, path: Path) -> str:
         """Send a file of examples in the provider's own format and return the provider's id for it."""
 
@@ -144,7 +157,8 @@ class Provider(Protocol):
         """Whether the provider has looked through an uploaded file, and takes it.
 
         Raises:
-            Permanent: it refuses the file, in its own words (cause DATA), or knows it no more (cause PROVIDER)
+            NotFound: it does not have the file, or no more
+            Permanent: it refuses the file, in its own words (cause DATA), or could not look (cause PROVIDER)
         """
 
     def start(self, order: Order, key: str) -> str:
@@ -154,7 +168,11 @@ class Provider(Protocol):
         """The id of the remote job that was created under `key`, if the provider lists one."""
 
     def state(self, remote_id: str) -> RemoteJob:
-        """Look at a remote job; one that was restarted under another id is followed."""
+        """Look at a remote job; one that was restarted under another id is followed.
+
+        Raises:
+            Unsettled: it was restarted, and nothing shows yet under which id
+        """
 
     def listed(self) -> Iterator[RemoteJob]:
         """The account's jobs, newest first, page by page as they are asked for."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from api_worker.catalogue import WARN_DAYS, Wanted
 
 if TYPE_CHECKING:
-    from api_worker.catalogue import Catalogue, Closing, Figure
+    from api_worker.catalogue import Catalogue, Closing, Figure, What
 
 MILLION = 1_000_000
+HOUR_SECONDS = 3600.0
 COUNT_MARGIN = 0.05  # of tokens that were not counted with the provider's own tokenizer
+TIME_MARGIN = 0.25  # of a run time that is known by other jobs
+LONGEST_RUN = timedelta(days=3)  # queue and training at a provider; no provider promises less
+PRICED: tuple[What, What] = ("usd_per_million_tokens", "minimum_usd")
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,13 @@ class Need:
     epochs: int
     holdout_tokens: int = 0
     exact: bool = False  # the tokens are those of the model's own tokenizer
+    machine: str | None = None  # whose hours are billed, where it is not the tokens
+    seconds: tuple[float, float] | None = None  # it may run on it, from fastest to slowest
+
+    @property
+    def trained(self) -> int:
+        """Tokens that are read in training."""
+        return self.tokens * self.epochs
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,7 @@ class Quote:
     high: float | None
     tokens: int
     usd_per_million: Figure | None = None
+    usd_per_hour: Figure | None = None  # of the machine
     minimum: Figure | None = None
     hosting: Figure | None = None
     storage: Figure | None = None
@@ -45,26 +57,30 @@ def quote(catalogue: Catalogue, need: Need, today: date) -> Quote:
     """The price of a piece of work.
 
     Tokens × epochs × price, and never less than the minimum. The low end leaves out what may be charged: measuring on
-    the holdout, a minimum that some models are exempt of, and the margin of a count with another tokenizer.
+    the holdout, a minimum that some models are exempt of, and the margin of a count with another tokenizer. Where hours
+    are billed: as long as it may run × price, with a margin on both sides.
     """
     wanted = need.wanted
     price = catalogue.figure("usd_per_million_tokens", wanted)
     minimum = catalogue.figure("minimum_usd", wanted)
-    trained = need.tokens * need.epochs
-    low = high = None
+    hourly = catalogue.figure("usd_per_hour", Wanted(wanted.provider, need.machine)) if need.machine else None
+    low, high = _by_the_hour(need, hourly)
     if price is not None:
         margin = 0.0 if need.exact else COUNT_MARGIN
         measured = need.holdout_tokens * need.epochs
-        low = trained * (1 - margin) * price.value / MILLION
-        high = max((trained + measured) * (1 + margin) * price.value / MILLION, minimum.value if minimum else 0.0)
+        low = need.trained * (1 - margin) * price.value / MILLION
+        high = max((need.trained + measured) * (1 + margin) * price.value / MILLION, minimum.value if minimum else 0.0)
     notes, impossible = _standing(catalogue, need, today)
-    if price is None:
+    if price is None and hourly is None:
         notes = (*notes, f"no price of {wanted.model} is known")
+    elif high is None:
+        notes = (*notes, "how long it runs there is not known")
     return Quote(
         low=low,
         high=high,
-        tokens=trained,
+        tokens=need.trained,
         usd_per_million=price,
+        usd_per_hour=hourly,
         minimum=minimum,
         hosting=catalogue.figure("hosting_usd_per_hour", wanted),
         storage=catalogue.figure("storage_usd_per_month", wanted),
@@ -73,14 +89,36 @@ def quote(catalogue: Catalogue, need: Need, today: date) -> Quote:
     )
 
 
+def _by_the_hour(need: Need, hourly: Figure | None) -> tuple[float | None, float | None]:
+    if hourly is None or need.seconds is None:
+        return None, None
+    fastest, slowest = (seconds / HOUR_SECONDS * hourly.value for seconds in need.seconds)
+    return fastest * (1 - TIME_MARGIN), slowest * (1 + TIME_MARGIN)
+
+
+def machine_of(catalogue: Catalogue, api: str, tier: str | None) -> str | None:
+    """The machine whose hours an account is billed for; None: it is billed for tokens."""
+    listing = catalogue.listings.get(api)
+    return (tier or listing.machine) if listing is not None and listing.machine else None
+
+
+def price_of(catalogue: Catalogue, wanted: Wanted, tokens: int) -> float | None:
+    """What so many billed tokens cost; None: no price is known."""
+    price, minimum = (catalogue.figure(what, wanted) for what in PRICED)
+    return None if price is None else max(tokens * price.value / MILLION, minimum.value if minimum else 0.0)
+
+
 def _standing(catalogue: Catalogue, need: Need, today: date) -> tuple[tuple[str, ...], str]:
     """What is to be said of the work at this provider, and what makes it impossible, if anything does."""
     wanted, notes = need.wanted, []
     for closing in over(catalogue, wanted, today):
         return (), said(closing, today)
-    offer = next((model for model in catalogue.models_of(wanted.provider) if model.name == wanted.model), None)
+    offer = catalogue.offer(wanted.provider, wanted.model)
+    strange = catalogue.stranger(wanted.provider, wanted.model)
+    if strange and catalogue.tunes_only_what_is_listed(wanted.provider):
+        return (), strange
     if offer is None:
-        notes.append(f"{wanted.model} is not in the catalogue")
+        notes.append(strange)
     elif wanted.method not in offer.methods:
         return (), f"{wanted.model} learns by {', '.join(offer.methods)} there, not by {wanted.method}"
     elif wanted.tuned is not None and offer.tuned and wanted.tuned not in offer.tuned:
@@ -93,8 +131,11 @@ def _standing(catalogue: Catalogue, need: Need, today: date) -> tuple[tuple[str,
 
 
 def over(catalogue: Catalogue, wanted: Wanted, today: date, *, done: date | None = None) -> list[Closing]:
-    """What has ended for everybody: the training, or the use of a model that would be there on the day `done`."""
-    ends = {"training": today, "inference": done or today}
+    """What has ended for everybody: the training, or the use of a model that would be there on the day `done`.
+
+    Without a day, that is when a job that is started now is sure to be done.
+    """
+    ends = {"training": today, "inference": done or today + LONGEST_RUN}
     found = [row for what in ends for row in catalogue.closings_of(wanted.provider, wanted.model, what)]
     return [row for row in found if row.on <= ends[row.what] and row.who == "everybody"]
 

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
-from queue_app.errors import AccountPaused, NotFound, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
+from queue_app.errors import (
+    AccountPaused,
+    NotFound,
+    Permanent,
+    SlotRefused,
+    Throttled,
+    Transient,
+    TuneyardError,
+    Unauthorized,
+)
 from queue_app.lifecycle import Cause
+from settings.secrets import SHORTEST_KEY, mask
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
-# Tried at submission, then twice more: together the pauses outlast the day that the cap counts.
-DAILY_CAP_PAUSE_SECONDS = 12.5 * 3600
-
-SHORTEST_SECRET = 8  # a shorter key, such as the sandbox's, guards nothing, and its removal would maim sentences
+DAILY_CAP_PAUSE_SECONDS = 3 * 3600.0  # when the day is over is not told, so it is tried a few times a day
 
 OUT_OF_QUOTA = frozenset({"insufficient_quota", "exceeded_quota"})
+
+# Of a job that was accepted and then ended for want of a slot only Mistral's sentence is known; others may word it so.
+NO_SLOT = re.compile(
+    r"\b(?:jobs?|fine-?tun\w+)\b.*\b(?:at once|concurren\w+|at the same time|simultaneous\w*)\b"
+    r"|\bconcurren\w+\b.*\bjobs?\b",
+    re.IGNORECASE,
+)
 
 
 class Meaning(StrEnum):
@@ -84,9 +97,9 @@ def _error_of(account: str, refusal: Refusal, meaning: Meaning) -> TuneyardError
     said = f"{account}: {refusal.message}" + (f" (HTTP {status}{f', {code}' if code else ''})" if status else "")
     match meaning:
         case Meaning.RETRY:
-            return Transient(said, retry_after=pause)
+            return (Throttled if status == 429 and pause is not None else Transient)(said, retry_after=pause)
         case Meaning.LATER:
-            return Transient(said, retry_after=pause or DAILY_CAP_PAUSE_SECONDS)
+            return Throttled(said, retry_after=pause or DAILY_CAP_PAUSE_SECONDS)
         case Meaning.SLOT:
             return SlotRefused(said, retry_after=pause)
         case Meaning.ACCOUNT:
@@ -112,16 +125,7 @@ def cause_of(code: str | None, parameter: str | None) -> Cause:
 def without_secret(text: str, secret: SecretStr) -> str:
     """The text without the key, should a server have repeated it."""
     key = secret.get_secret_value().strip()
-    return text.replace(key, "***") if len(key) >= SHORTEST_SECRET else text
-
-
-def is_on_this_machine(url: str) -> bool:
-    """Whether a URL leads to this machine's loopback."""
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return mask(text, [key]) if len(key) >= SHORTEST_KEY else text  # the sandbox's guards nothing
 
 
 def _seconds_until(date: str) -> float | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from api_worker.provider import RemoteJob, RemoteState, series_of, state_of
+from api_worker.refusals import NO_SLOT
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
 KEY = re.compile(r"(?:^|-)(ty-[a-z2-7]{10}(?:-\d{1,4})?)(?:-[0-9a-f]{8})?$")  # ends a suffix, or a tuned model's name
 JOB_ID = re.compile(r"\bft-[0-9a-f][0-9a-f-]{6,}[0-9a-f]\b")
 STEP = "train/global_step"  # in the rows of training and of validation
+NANODOLLARS = 1e9  # a job's price is told in them; an estimate in dollars
 LONG_AGO = datetime.min.replace(tzinfo=UTC)
+RESTARTED_WITHIN = timedelta(hours=1)  # an heir without a key is taken for one so soon after the restart alone
 
 STATES = {
     "pending": RemoteState.QUEUED,
@@ -53,6 +56,10 @@ class Event(msgspec.Struct):
         return (self.type or "").lower()
 
     @property
+    def at(self) -> datetime:
+        return _time_of(self.created_at) or LONG_AGO
+
+    @property
     def is_warning(self) -> bool:
         grave = (self.level or "").lower().removeprefix("legacy_i") in ("warning", "error")
         return grave or self.kind in ("warning", "refund", "early_stopped", "job_restarted")
@@ -69,6 +76,7 @@ class Job(msgspec.Struct):
     status: str | None = None
     created_at: str | None = None
     model: str | None = None
+    training_file: str | None = None
     suffix: str | None = None
     model_output_name: str | None = None
     model_object_name: str | None = None
@@ -86,6 +94,10 @@ class Job(msgspec.Struct):
         return _time_of(self.created_at)
 
     @property
+    def usd(self) -> float | None:
+        return None if self.total_price is None else self.total_price / NANODOLLARS
+
+    @property
     def rank(self) -> datetime:
         """By which the newest job of several is told."""
         return self.made_at or LONG_AGO
@@ -98,9 +110,15 @@ class Job(msgspec.Struct):
     def carries(self, key: str) -> bool:
         return key in (self.suffix, self.key) or (self.suffix or "").endswith(f"-{key}")
 
-    def follows(self, other: Job) -> bool:
+    def is_kin_of(self, other: Job) -> bool:
         """Whether both were made for one submission."""
         return self.id != other.id and self.key is not None and self.key == other.key
+
+    def may_follow(self, other: Job, restarted_at: datetime) -> bool:
+        """Whether this shows no key, and is like what a restart of the other would make, just after one."""
+        alike = (self.training_file, self.model) == (other.training_file, other.model)
+        soon = timedelta() <= self.rank - restarted_at <= RESTARTED_WITHIN
+        return self.key is None and self.training_file is not None and alike and soon
 
     @property
     def tuned_model(self) -> str | None:
@@ -166,7 +184,12 @@ def seen(job: Job, events: Sequence[Event]) -> RemoteJob:
     )
     if job.state not in (RemoteState.FAILED, RemoteState.CANCELLED):
         return look
+    # what was cancelled, by whomever, is billed for its completed steps; of what failed the documents do not say
+    is_billed = True if look.step and job.state == RemoteState.CANCELLED else None
+    look = replace(look, usd=job.usd or None, is_billed=is_billed)
     failure = next((event.message for event in reversed(events) if event.is_complaint), None)
+    if look.step is None and NO_SLOT.search(failure or ""):
+        return replace(look, state=RemoteState.FAILED, failure=failure, cause=Cause.PROVIDER, wants_slot=True)
     if any(event.kind == "billing_limit" for event in events):  # Together cancels such a job itself
         return replace(look, state=RemoteState.FAILED, failure=failure, cause=Cause.QUOTA)
     if job.state == RemoteState.CANCELLED:

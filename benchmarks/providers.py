@@ -32,6 +32,7 @@ from typing import Any
 
 import openai
 from celery import Celery, Task
+from pydantic import SecretStr
 from redis import Redis
 
 from api_worker.providers import open_provider
@@ -45,13 +46,11 @@ from api_worker.sandbox.rules import Rules
 from api_worker.sandbox.vendor import vendors
 from queue_app.broker import wait_until_ready
 from queue_app.celery_app import work
-from queue_app.job_type import find_job_type
 from queue_app.lifecycle import FINAL, State
 from queue_app.runner import Runner
 from queue_app.store import Database, NewJob, Store
 from queue_app.store.slots import SlotRules
-from settings import Settings
-from tasks.hosting.training_file import counting_for
+from settings import ProviderSettings, Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOTS = (2, 3, 4, 5)
@@ -286,12 +285,43 @@ def harass(workers: Workers, plan: Plan, results: Callable[[], int]) -> tuple[in
 # -- Tuneyard ----------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def rehearsal() -> Iterator[tuple[str, Path]]:
+    """A sandbox in a process of its own, and a file: for a job that is done before workers are forked.
+
+    A worker lives for days, and here for seconds: most of it would go into what only a first job costs.
+    """
+    command = [sys.executable, "-m", "api_worker.sandbox", "--port", "0", "--validate-seconds", "0"]
+    command += ["--queue-seconds", "0", "--run-seconds", "0.1", "--state"]
+    with tempfile.TemporaryDirectory() as place:
+        process = subprocess.Popen([*command, f"{place}/state"], stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().removeprefix("sandbox: ").strip(), datasets(Path(place, "data"))[0]
+        finally:
+            process.kill()
+            process.communicate()
+
+
 def load_ours() -> Callable[[], None]:
-    """Load what a first job would."""
+    """Load what jobs do, and do one."""
     for account, told in Settings().providers.items():
         open_provider(account, told).close()
-    counting_for("sandbox-base").count(["a word"])
-    find_job_type("finetune.hosted")
+    with rehearsal() as (url, file):
+        mine = ProviderSettings(api="openai", base_url=url, api_key=SecretStr(KEY), poll_seconds=0.1)
+        settings = Settings(home=file.parent / "home", providers={"rehearsal": mine})
+        store = Store(Database(settings.store_url))
+        store.database.migrate()
+        spec = {"dataset": str(file), "provider": "rehearsal", "base_model": "sandbox-base", "epochs": 1}
+        job = NewJob(kind="finetune.hosted", queue="api", spec=spec)
+        store.submit([job], actor="bench")
+        runner = Runner(store, settings, "rehearsal")
+        while store.read.job(job.id).state not in FINAL:
+            runner.run(job_id=job.id)
+            time.sleep(0.05)
+        if store.read.job(job.id).state != State.SUCCEEDED:
+            raise RuntimeError(f"the rehearsal: {store.read.job(job.id).failure}")
+        store.database.engine.dispose()
     return serve_ours
 
 
@@ -403,16 +433,7 @@ def obvious_app(broker_url: str) -> Celery:
         if token is None:
             raise self.retry(countdown=1, max_retries=None)
         try:
-            client = openai.OpenAI(api_key=KEY, base_url=url)
-            with Path(path).open("rb") as content:
-                file = client.files.create(file=content, purpose="fine-tune")
-            made = client.fine_tuning.jobs.create(
-                model="sandbox-base", training_file=file.id, metadata={"tuneyard": name}
-            )
-            while made.status not in ("succeeded", "failed", "cancelled"):
-                time.sleep(POLL_SECONDS)
-                made = client.fine_tuning.jobs.retrieve(made.id)
-            redis.hset("models", name, made.fine_tuned_model or "")
+            redis.hset("models", name, fine_tuned(openai.OpenAI(api_key=KEY, base_url=url), name, path))
         finally:
             redis.zrem(f"slots {url}", token)
 
@@ -430,7 +451,21 @@ def _take(redis: Any, name: str, slots: int) -> str | None:
     return None
 
 
+def fine_tuned(client: openai.OpenAI, name: str, path: str) -> str:
+    """A fine-tune as the SDK's own documents do it, and the model's name."""
+    with Path(path).open("rb") as content:
+        file = client.files.create(file=content, purpose="fine-tune")
+    made = client.fine_tuning.jobs.create(model="sandbox-base", training_file=file.id, metadata={"tuneyard": name})
+    while made.status not in ("succeeded", "failed", "cancelled"):
+        time.sleep(POLL_SECONDS)
+        made = client.fine_tuning.jobs.retrieve(made.id)
+    return made.fine_tuned_model or ""
+
+
 def load_obvious() -> Callable[[], None]:
+    """Load what jobs do, and do one."""
+    with rehearsal() as (url, file), openai.OpenAI(api_key=KEY, base_url=url) as client:
+        fine_tuned(client, "rehearsal", str(file))
     return serve_obvious
 
 

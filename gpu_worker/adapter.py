@@ -1,4 +1,8 @@
-"""What a LoRA adapter folder says it changes, read without torch: `weight += scale * B @ A`, layer by layer."""
+"""What a LoRA adapter folder says it changes, read without torch.
+
+Layer by layer `weight += scale * B @ A`; and whole weights that were trained or resized beside them, which it brings
+along: those of `modules_to_save`, and an embedding or head with another number of tokens.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from gpu_worker.base_model import fingerprint, read_header, read_json, weight_fi
 from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from gpu_worker.base_model import Tensor
@@ -19,11 +24,12 @@ WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
 SUFFIX = re.compile(r"\.lora_(?P<half>[AB])\.weight$")
 FLOATS = ("F64", "F32", "F16", "BF16")
+HEAD = "lm_head.weight"
+INPUT_EMBEDDINGS = ("embed_tokens", "wte", "embed_in", "word_embeddings")
 
 # What makes an adapter more than `scale * B @ A` on the layers' weights: setting → what it is.
 BEYOND_LORA = {
     "use_dora": "DoRA rescales whole weights",
-    "modules_to_save": "whole modules were trained beside the adapter",
     "lora_bias": "the adapter has biases of its own",
     "fan_in_fan_out": "the layers store their weights transposed",
     "layer_replication": "layers are replicated",
@@ -56,37 +62,89 @@ class LowRankChange:
         return f"{self.module}.weight"
 
 
-def read_adapter(folder: Path) -> list[LowRankChange]:
+@dataclass(frozen=True)
+class WholeWeight:
+    """A weight that the adapter brings along whole, in place of the base's."""
+
+    target: str  # model.embed_tokens.weight
+    name: str  # in the adapter's file
+    shape: tuple[int, ...]
+    trained_apart: bool  # a copy of its own (`modules_to_save`): what was tied to it in the base is so no longer
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """All that an adapter changes."""
+
+    changes: tuple[LowRankChange, ...]
+    whole: tuple[WholeWeight, ...]
+
+
+def read_adapter(folder: Path) -> Adapter:
     """What an adapter changes.
 
     Raises:
-        Invalid: it is no LoRA adapter, or more than `scale * B @ A`; names the setting
+        Invalid: it is no LoRA adapter, or more than LoRA and whole weights; names the setting
     """
     config = read_json(folder / "adapter_config.json")
     _check_plain(folder, config)
-    if not (folder / WEIGHTS).is_file():
-        raise Invalid(f"{folder}/{WEIGHTS} is missing; save the adapter with safe_serialization, not as a pickle")
-    tensors = {tensor.name: tensor for tensor in read_header(folder / WEIGHTS)}
-    odd = [name for name in tensors if not (name.startswith(PREFIX) and SUFFIX.search(name))]
-    if odd:
-        raise Invalid(
-            f"{folder}/{WEIGHTS} holds {odd[0]}, which is no LoRA matrix; such an adapter cannot be merged here"
-        )
-    modules = sorted({SUFFIX.sub("", name) for name in tensors})
+    tensors = _tensors(folder)
+    matrices = {name: tensor for name, tensor in tensors.items() if SUFFIX.search(name)}
+    modules = sorted({SUFFIX.sub("", name) for name in matrices})
     if not modules:
-        raise Invalid(f"{folder}/{WEIGHTS} is empty; train the adapter again")
-    return [_change(folder, module, tensors, config) for module in modules]
+        raise Invalid(f"{folder}/{WEIGHTS} holds no LoRA matrix; train the adapter again")
+    return Adapter(
+        changes=tuple(_change(folder, module, matrices, config) for module in modules),
+        whole=tuple(_whole_weights(folder, [t for t in tensors.values() if t.name not in matrices], config)),
+    )
 
 
-def check_fit(changes: list[LowRankChange], adapter: Path, base: Path) -> bool:
+def _tensors(folder: Path) -> dict[str, Tensor]:
+    if not (folder / WEIGHTS).is_file():
+        pickles = sorted(path.name for path in folder.glob("*.bin"))
+        is_pickle = f"; {pickles[0]} is a pickle, which can run code, and is not read" if pickles else ""
+        raise Invalid(f"{folder}/{WEIGHTS} is missing{is_pickle}; save the adapter as safetensors")
+    tensors = {tensor.name: tensor for tensor in read_header(folder / WEIGHTS)}
+    if odd := [name for name in tensors if not name.startswith(PREFIX)]:
+        raise Invalid(f"{folder}/{WEIGHTS} holds {odd[0]}, which is no part of a PEFT adapter; save the adapter again")
+    return tensors
+
+
+def _whole_weights(folder: Path, tensors: list[Tensor], config: dict[str, Any]) -> Iterator[WholeWeight]:
+    saved = set(config.get("modules_to_save") or ())
+    missing = set(saved)
+    keeps_ties = bool(config.get("ensure_weight_tying"))
+    for tensor in tensors:
+        target = tensor.name.removeprefix(PREFIX)
+        module, _, kind = target.rpartition(".")
+        mentioned = [name for name in saved if module.endswith(name)]  # as PEFT matches them
+        if kind not in ("weight", "bias") or not (mentioned or target == HEAD or module.endswith(INPUT_EMBEDDINGS)):
+            raise Invalid(
+                f"{folder}/{WEIGHTS} holds {tensor.name}, which is no LoRA matrix of a linear layer and no module of "
+                "modules_to_save; merge such an adapter with PEFT's merge_and_unload instead"
+            )
+        missing.difference_update(mentioned)
+        yield WholeWeight(target, tensor.name, tensor.shape, trained_apart=bool(mentioned) and not keeps_ties)
+    if missing and not keeps_ties:
+        raise Invalid(
+            f"{folder}/adapter_config.json: modules_to_save names {sorted(missing)[0]}, which {WEIGHTS} does not hold; "
+            "it was cut off: save the adapter again"
+        )
+
+
+def check_fit(parts: Adapter, adapter: Path, base: Path) -> bool:
     """Refuse an adapter that was trained for another base; True: its record names just this base.
+
+    Whole weights are looked at by `gpu_worker.merge_plan`.
 
     Raises:
         Invalid: a layer is missing or has another shape, or the record names another base
     """
     tensors = {tensor.name: tensor for path in weight_files(base) for tensor in read_header(path)}
-    for change in changes:
+    for change in parts.changes:
         found = tensors.get(change.target)
+        if found is None and change.target == HEAD:  # tied to the embedding, see `gpu_worker.merge_plan`
+            found = tensors.get(find_embedding(tensors) or "")
         advice = f"was the adapter in {adapter} trained for another base model than {base}?"
         if found is None:
             raise Invalid(f"the adapter changes {change.target}, which the base model does not have; {advice}")
@@ -102,6 +160,11 @@ def check_fit(changes: list[LowRankChange], adapter: Path, base: Path) -> bool:
             "shapes, other weights; name the base model that it was trained on"
         )
     return trained_on is not None
+
+
+def find_embedding(names: Iterable[str]) -> str | None:
+    """Which of a model's weights is the embedding of its tokens."""
+    return next((name for name in names if name.removesuffix(".weight").endswith(INPUT_EMBEDDINGS)), None)
 
 
 def _check_plain(folder: Path, config: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
+    from typing import BinaryIO
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -135,6 +136,18 @@ def read_header(path: Path) -> list[Tensor]:
     if expected != size:
         raise Invalid(f"{path} has {size} bytes, its header says {expected}: it was cut off; copy it again")
     return tensors
+
+
+def write_header(file: BinaryIO, tensors: Sequence[tuple[str, str, tuple[int, ...], int]]) -> None:
+    """Begin a safetensors file of these tensors: (name, type, shape, bytes), which are to follow in this order."""
+    entries: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    begin = 0
+    for name, dtype, shape, size in tensors:
+        entries[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size]}
+        begin += size
+    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    file.write(len(text).to_bytes(8, "little") + text)
 
 
 def _tensors(entries: dict[str, Any], data_start: int) -> Iterator[Tensor]:

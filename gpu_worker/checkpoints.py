@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
 MANIFEST = "manifest.json"
@@ -67,11 +68,23 @@ def complete(checkpoint: Path) -> None:
     _sync_folder(checkpoint.parent)
 
 
-def rotate(folder: Path, keep: int = KEEP) -> None:
-    """Remove all but the newest complete checkpoints."""
+def rotate(folder: Path, keep: int = KEEP, spared: Collection[int] = ()) -> None:
+    """Remove all but the newest complete checkpoints and those of the steps that are spared."""
     complete_ones = [path for path in _newest_first(folder) if (path / MANIFEST).is_file()]
     for checkpoint in complete_ones[keep:]:
-        _remove(checkpoint)
+        if _step(checkpoint) not in spared:
+            _remove(checkpoint)
+
+
+def best(folder: Path, losses: Mapping[int, float]) -> int | None:
+    """The step of the least loss whose checkpoint verifies; None: none does."""
+    steps = sorted(losses, key=lambda step: (losses[step], step))
+    return next((step for step in steps if problem_of(at_step(folder, step)) is None), None)
+
+
+def at_step(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies, if there is one."""
+    return folder / f"checkpoint-{step}"
 
 
 def problem_of(checkpoint: Path) -> str | None:

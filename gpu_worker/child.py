@@ -26,6 +26,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gpu_worker.child_side import Channel, Stopped, child_main
+from gpu_worker.out_of_memory import says_out_of_memory
 from queue_app import errors
 from queue_app.errors import Paused, Permanent, Released, Transient
 from queue_app.lifecycle import Cause
@@ -234,6 +235,9 @@ class _Child:
             return Transient(f"{self.module} was killed from outside (exit status {status})", cause=Cause.LOST)
         tail = self.log_path.read_text(errors="replace").splitlines()[-30:]
         said = tail[-1] if tail else "nothing"
+        last_words = "\n".join(tail[-5:]).rpartition("--- attempt ")[2]
+        if says_out_of_memory(last_words):  # C++ that finds no memory ends the process, and so does OpenMP
+            return Permanent(f"{self.module} ended with status {status}, for memory ran out: {said}", cause=Cause.OOM)
         return _crash(f"{self.module} ended with status {status}; the last line of its log: {said}", "\n".join(tail))
 
     def end(self) -> None:

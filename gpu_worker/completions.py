@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-Row = dict[str, Any]  # {"number", "prompt": [{"role", "content"}, …], "completion": [{"role", "content"}]}
+    from gpu_worker.training_config import TrainOn
+
+    Stretch = tuple[int, int]  # the first token and the one after the last
+
+# {"number", "prompt": [{"role", "content", "weight"?}, …], "completion": [{"role", "content", "weight"?}], "weight"?}
+Row = dict[str, Any]
 
 
 def read_rows(path: Path) -> Iterator[Row]:
@@ -36,9 +41,49 @@ def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
     Raises:
         Permanent: the chat template refuses the row; names it
     """
+    prompt = _render(tokenizer, row, row["prompt"], answered=True)
+    ids = _render(tokenizer, row, row["prompt"] + row["completion"])
+    return ids, max(1, _alike(prompt, ids))
+
+
+def learned(tokenizer: Any, row: Row, train_on: TrainOn) -> tuple[list[int], list[Stretch]]:
+    """The ids of a whole example, and the stretches of them that are learned.
+
+    A message's own weight, 0 or 1, goes before `train_on`. Where a template writes an earlier answer differently once
+    others follow, only what is equal either way is found.
+
+    Raises:
+        Permanent: the chat template refuses the row, or its beginning; names it
+    """
+    ids, start = encode(tokenizer, row)
+    messages = row["prompt"] + row["completion"]
+    last = len(messages) - 1
+    wanted = [_is_learned(message, number == last, train_on) for number, message in enumerate(messages)]
+    if train_on == "all" and all(wanted):
+        return ids, [(0, len(ids))]  # with what the template writes around the messages
+    stretches = []
+    for number in (number for number, is_learned in enumerate(wanted) if is_learned):
+        begin, end = start, len(ids)
+        if number < last:
+            answers = messages[number]["role"] == "assistant"
+            before = _render(tokenizer, row, messages[:number], answered=answers) if number else []
+            begin = _alike(before, ids)
+            end = _alike(_render(tokenizer, row, messages[: number + 1]), ids)
+        stretches.append((begin, end))
+    return ids, stretches
+
+
+def _is_learned(message: dict[str, Any], is_last: bool, train_on: TrainOn) -> bool:
+    if (weight := message.get("weight")) is not None:
+        return bool(weight)
+    return train_on == "all" or (message["role"] == "assistant" and (is_last or train_on == "answers"))
+
+
+def _render(tokenizer: Any, row: Row, messages: list[dict[str, Any]], *, answered: bool = False) -> list[int]:
+    """The ids of some messages of a row; `answered`: up to where an answer begins."""
+    told = [{name: value for name, value in message.items() if name != "weight"} for message in messages]
     try:
-        prompt = tokenizer.apply_chat_template(row["prompt"], add_generation_prompt=True, return_dict=True)
-        whole = tokenizer.apply_chat_template(row["prompt"] + row["completion"], return_dict=True)
+        made = tokenizer.apply_chat_template(told, add_generation_prompt=answered, return_dict=True)
     except TemplateError as error:
         roles = ", ".join(turn["role"] for turn in row["prompt"])
         raise Permanent(
@@ -46,7 +91,11 @@ def encode(tokenizer: Any, row: Row) -> tuple[list[int], int]:
             "example's roles, or take a base model whose template accepts them",
             cause=Cause.DATA,
         ) from error
-    ids: list[int] = whole["input_ids"]
-    pairs = zip(prompt["input_ids"], ids, strict=False)
-    shared = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(prompt["input_ids"]), len(ids)))
-    return ids, max(1, shared)
+    ids: list[int] = made["input_ids"]
+    return ids
+
+
+def _alike(beginning: list[int], ids: list[int]) -> int:
+    """How many tokens both begin with."""
+    pairs = zip(beginning, ids, strict=False)
+    return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(beginning), len(ids)))

@@ -1,4 +1,4 @@
-"""A full disk, told from a bug: libraries in other languages say it in words of their own."""
+"""Room on a disk: asked for before, and its lack told from a bug: libraries say it in words of their own."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def no_room(error: BaseException, workdir: Path) -> Permanent | None:
         f"{folder}: no room left to write ({free / 2**20:.0f} MiB free on that disk, or a quota or limit of file sizes "
         "was reached); `tuneyard gc --delete` clears what no job needs, or remove files of your own there, then retry"
     )
+
+
+def require_room(folder: Path, needed_bytes: int, what: str) -> None:
+    """See that something still to be written will have room.
+
+    Raises:
+        Permanent: it will not; with both figures
+    """
+    free = shutil.disk_usage(folder).free
+    if needed_bytes > free:
+        raise Permanent(
+            f"{folder}: {what} need {needed_bytes / 2**20:,.0f} MiB, and {free / 2**20:,.0f} MiB are free on "
+            "that disk; `tuneyard gc --delete` clears what no job needs, or remove files of your own there, then retry"
+        )

@@ -69,7 +69,7 @@ def convert(gguf_file: Path, folder: Path) -> None:
 
 
 def _write_weights(tensors: list[ReaderTensor], values: dict[str, Any], path: Path) -> None:
-    halves = {_name(tensor.name): _bfloat16(_dequantized(tensor, values)) for tensor in tensors}
+    halves = {hugging_face_name(tensor.name): _bfloat16(dequantized(tensor, values)) for tensor in tensors}
     specs = {
         name: TensorSpec(dtype="bfloat16", shape=half.shape, data_ptr=half.ctypes.data, data_len=half.nbytes)
         for name, half in halves.items()  # which keeps the memory that the specs point to
@@ -77,7 +77,8 @@ def _write_weights(tensors: list[ReaderTensor], values: dict[str, Any], path: Pa
     serialize_file(specs, path, {"format": "pt"})
 
 
-def _dequantized(tensor: ReaderTensor, values: dict[str, Any]) -> NDArray[np.float32]:
+def dequantized(tensor: ReaderTensor, values: dict[str, Any]) -> NDArray[np.float32]:
+    """A tensor's weights with their rows as Hugging Face has them; `values` is what the file says beside them."""
     array: NDArray[np.float32] = dequantize(tensor.data, tensor.tensor_type)
     if ".attn_q." in tensor.name:
         return _unpermuted(array, values["llama.attention.head_count"])
@@ -99,7 +100,8 @@ def _bfloat16(array: NDArray[np.float32]) -> NDArray[np.uint16]:
     return (bits >> 16).astype(np.uint16)
 
 
-def _name(name: str) -> str:
+def hugging_face_name(name: str) -> str:
+    """What a tensor of a GGUF file is called in a model folder."""
     if name in OUTSIDE:
         return OUTSIDE[name]
     _, layer, part, suffix = name.split(".")

@@ -29,6 +29,7 @@ from queue_app.store import Artifact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from queue_app.store import Ancestor
     from queue_app.store.artifact_index import ArtifactIndex
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -233,6 +234,10 @@ class JobArtifacts:
         """Move a file or folder into the store and return its id."""
         published = self.store.publish(path, kind=kind, name=name, job_id=self.job_id, parents=self.parents)
         return published.id
+
+    def lineage(self) -> list[Ancestor]:
+        """What was resolved so far, and everything that it was made from, nearest first."""
+        return self.store.index.lineage(sorted(self.parents))
 
 
 def _digest(artifact_id: str) -> str:

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Transient, Unsettled
+from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Throttled, Transient, Unsettled
 from queue_app.lifecycle import Cause, Reason, backoff_seconds
+from queue_app.store.memos import is_in_doubt
+from queue_app.store.money import START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from queue_app.store import Account, Job, RemoteLook, Store
-    from queue_app.store.money import Caps, Quoted
-    from settings import QueueSettings
+    from queue_app.store import Account, Bill, Job, RemoteLook, Store
+    from queue_app.store.money import Billed, Caps, Quoted
+    from settings import ProviderSettings, QueueSettings
 
-START = "start"  # the once-only step that a slot is taken for
 TRIES = 3  # answers that an account may owe in a row before it is left alone
 RAISE_IT = "raise it in the recipe and run that again, or in the settings and then `tuneyard jobs retry"
 WAIT_FOR_SENDER_SECONDS = 2.0
 DAY = timedelta(hours=24)
+
+
+def server_of(account: ProviderSettings) -> str:
+    """What stands for the server and the organization of an account; empty where it has the vendor's own and none."""
+    place = "|".join((account.base_url or "", account.organization or ""))
+    return hashlib.sha256(place.encode()).hexdigest()[:12] if place != "|" else ""
+
+
+def files_of(name: str, server: str) -> str:
+    """By what the files of an account are kept: another server does not have them."""
+    return f"{name}@{server}" if server else name
 
 
 @dataclass(frozen=True)
@@ -33,6 +46,8 @@ class AtAccount:
     job: Job
     name: str
     limits: QueueSettings
+    server: str = ""  # stands for where the account is, if that is not the vendor's own server
+    call: Callable[[str], object] | None = None  # rings for those who were given a pool's slots
 
     @contextmanager
     def asked(self) -> Iterator[None]:
@@ -48,7 +63,7 @@ class AtAccount:
             if error.reason != Reason.SLOT:  # what a pool takes in a day holds back nothing but its own new jobs
                 self._pause(error)
             raise
-        except (SlotRefused, Unsettled):  # it has answered, or was not asked
+        except (SlotRefused, Throttled, Unsettled):  # it has answered, or was not asked
             raise
         except Transient as error:
             if error.undone:  # it answers, and says no
@@ -63,12 +78,17 @@ class AtAccount:
         now = datetime.now(UTC)
         if account.paused_until is None or account.paused_until <= now:
             return
-        if account.paused_for == Reason.BUDGET and self.job.has_slot:  # what runs there costs nothing to look at
+        if account.paused_for == Reason.BUDGET and self.may_have_begun():  # what runs there costs nothing to look at
             return
         seconds = (account.paused_until - now).total_seconds()
         error = AccountPaused(account.paused_why or "", retry_after=seconds * random.uniform(1.0, 1.2))
         error.reason = account.paused_for or Reason.BACKOFF
         raise error
+
+    def may_have_begun(self) -> bool:
+        """Whether something was started there, or may have been."""
+        memo = self.store.memos.get(self.job.id, START)
+        return memo is not None and (memo.done or is_in_doubt(memo))
 
     def _pause(self, error: AccountPaused) -> None:
         seconds = error.retry_after or self.limits.paused_seconds
@@ -94,20 +114,32 @@ class AtAccount:
 
     # -- slots ------------------------------------------------------------------------------------------------------
 
-    def take_slot(self, pool: str, *, size: int | None, a_day: int | None = None, is_held: bool = False) -> None:
-        """Take a slot of a pool, or wait until one is given; `is_held`: the job has its place there already.
+    def take_slot(self, pool: str, *, size: int | None, source: str = "", a_day: int | None = None) -> None:
+        """Take a slot of a pool, or wait until one is given; `source` says who limits it to `size`.
 
         Raises:
             StandsStill: none is free
             AccountPaused: as many as a day allows were started in the last 24 hours
         """
-        if a_day is not None and not is_held:  # one that was given a slot while it waited is asked as well
+        self.store.slots.resize(pool, size, source)
+        if a_day is not None:  # one that was given a slot while it waited is asked as well
             self._refuse_over_day(pool, a_day)
         if self.job.has_slot:
             return
-        taken = self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size, is_held=is_held)
-        if not taken:
+        if not self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size):
             raise StandsStill(f"no slot is free at {pool}", Reason.SLOT)
+
+    def hold_slot(self, pool: str, *, size: int | None, source: str = "") -> None:
+        """See to it that the job holds its slot: what runs there has its place, however full the pool is."""
+        self.store.slots.resize(pool, size, source)
+        if not self.job.has_slot:
+            self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size, is_held=True)
+
+    def leave_slot(self) -> None:
+        """What ran there has ended: the slot goes to the next at once, whatever is still to be collected."""
+        given = self.store.slots.leave(self.job.id, fence=self.job.attempt)
+        if given is not None and self.call is not None:
+            self.call(given)
 
     def _refuse_over_day(self, pool: str, a_day: int) -> None:
         if a_day == 0:
@@ -135,6 +167,8 @@ class AtAccount:
     def commit(self, quoted: Quoted, caps: Caps) -> None:
         """Commit to what the job is quoted, or wait until somebody approves of it.
 
+        One that waits asks again by itself: soon where room is made here, else now and then.
+
         Raises:
             StandsStill: a cap would be broken
             Permanent: a cap is 0, so nothing may be spent at all
@@ -144,15 +178,20 @@ class AtAccount:
             return
         if 0 in (caps.job, caps.recipe, caps.account, caps.day) and quoted.high != 0:
             raise Permanent(f"{broken}; {RAISE_IT} {self.job.id}`", cause=Cause.GATE)
-        raise StandsStill(f"{broken}; `tuneyard approve {self.job.id}` lets it go on", Reason.APPROVAL)
+        pause = self.limits.paused_seconds * random.uniform(1.0, 1.2)
+        raise StandsStill(f"{broken}; `tuneyard approve {self.job.id}` lets it go on", Reason.APPROVAL, pause)
+
+    def bill(self) -> Bill | None:
+        """The bill of what was started, or is started next."""
+        return self.store.bills.going(self.job.id)
 
     def release(self) -> None:
-        """Nothing was started, so nothing is owed."""
-        self.store.bills.release(self.job.id)
+        """Nothing is billed for what was started."""
+        self.store.bills.release(self.job)
 
-    def settle(self, *, tokens: int | None, usd: float | None) -> None:
+    def settle(self, billed: Billed) -> None:
         """Write what was billed."""
-        self.store.bills.settle(self.job.id, tokens=tokens, usd=usd)
+        self.store.bills.settle(self.job, self.name, billed)
 
     # -- files and looks --------------------------------------------------------------------------------------------
 
@@ -162,18 +201,27 @@ class AtAccount:
         Raises:
             Unsettled: another job is at it
         """
-        found = self.store.uploads.begin(self.name, digest, self.job.id)
+        found = self.store.uploads.begin(self._files, digest, self.job.id)
         if found.file is not None:
             return found.file
         if found.job_id != self.job.id:
             raise Unsettled(f"{self.name}: job {found.job_id} is sending the same file", WAIT_FOR_SENDER_SECONDS)
         file = send()
-        self.store.uploads.finish(self.name, digest, file)
+        self.store.uploads.finish(self._files, digest, file)
         return file
+
+    @property
+    def _files(self) -> str:
+        return files_of(self.name, self.server)
+
+    def may_send_again(self, step: str) -> bool:
+        """Whether a file that a step sent, and that is gone, was not sent anew before."""
+        memo = self.store.memos.get(self.job.id, step)
+        return memo is not None and memo.round == 0
 
     def forget_sent(self, digest: str) -> None:
         """The account does not have the file any more."""
-        self.store.uploads.forget(self.name, digest)
+        self.store.uploads.forget(self._files, digest)
 
     def forget_sent_by(self, steps: Sequence[str]) -> None:
         """The account's trouble is with the files that these steps of the job sent: the next one sends them anew."""

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from queue_app.at_account import START, AtAccount
+from queue_app.at_account import AtAccount, server_of
 from queue_app.errors import (
     Cancelled,
     Paused,
@@ -25,6 +25,7 @@ from queue_app.errors import (
 )
 from queue_app.lifecycle import FINAL, Cause, Request
 from queue_app.store.memos import is_in_doubt
+from queue_app.store.money import START
 
 if TYPE_CHECKING:
     from queue_app.artifacts import JobArtifacts
@@ -48,14 +49,16 @@ class LiveAttempt:
     artifacts: JobArtifacts
     stopping: threading.Event  # the worker is shutting down
     log: logging.Logger
+    call: Callable[[str], object] | None = None  # rings for those who were given a pool's slots
     holds: bool = field(default=False, init=False)  # something elsewhere that is paid for, and could be undone
     fingerprint: str | None = field(default=None, init=False)  # of the inputs, once they are known
+    account: str | None = field(default=None, init=False)  # which it turned to, whatever came of that
     _looked_at: float = field(default=0.0, init=False)
     _lost: bool = field(default=False, init=False)
     _unheeded_since: float | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
-        self.fingerprint = self.job.fingerprint
+        self.fingerprint, self.account = self.job.fingerprint, self.job.account
 
     @property
     def job_id(self) -> str:
@@ -74,7 +77,12 @@ class LiveAttempt:
 
     def at(self, account: str) -> AtAccount:
         """What the job may do at an account elsewhere."""
-        return AtAccount(self.store, self.job, account, self.settings.queue)
+        self.account = account
+        try:
+            server = server_of(self.settings.provider(account))
+        except KeyError:  # the body says what is wrong with the name, if anything is
+            server = ""
+        return AtAccount(self.store, self.job, account, self.settings.queue, server, self.call)
 
     def recall(self, step: str) -> Any:
         """The value of a step that was done; None: it was not."""
@@ -99,7 +107,7 @@ class LiveAttempt:
 
     def _look(self, progress: dict[str, Any]) -> None:
         self._looked_at = time.monotonic()
-        if progress:
+        if progress and progress != self.job.progress:
             self.job = self.store.report(self.job.id, fence=self.number, progress=progress)
             return
         now = self.store.read.job(self.job.id)
@@ -171,7 +179,9 @@ class LiveAttempt:
         lag_seconds: float = 0.0,
     ) -> T:
         """Do `action(key)` once in the life of the job; see `Attempt.once`."""
-        memo = self.store.memos.intend(self.job.id, step, fence=self.number)
+        memo = self.store.memos.get(self.job.id, step)
+        if memo is None or not memo.done:  # what is done needs no writer's turn
+            memo = self.store.memos.intend(self.job.id, step, fence=self.number, acts=True)
         self.holds = self.holds or (undo is not None and (memo.done or is_in_doubt(memo)))
         if memo.done:
             return cast("T", memo.value)
@@ -186,12 +196,14 @@ class LiveAttempt:
                 seconds = min(LOOK_AGAIN_SECONDS, (shown_at - datetime.now(UTC)).total_seconds())
                 text = f"{step}: an earlier attempt may have done it; looking again in {seconds:.1f} s"
                 raise Unsettled(text, seconds)
-        self.store.memos.act(memo, fence=self.number)
+        if memo.acted_at is not None:  # not the first try, of which that is committed already
+            self.store.memos.act(memo, fence=self.number)
         try:
             value = action(memo.key)
         except TuneyardError as error:
             if error.undone:
                 self.store.memos.refuse(memo, fence=self.number)
+                self.holds = False
             raise
         self._remember(memo, value, undo)
         return value

@@ -13,6 +13,7 @@ import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
@@ -126,7 +127,7 @@ def work(runner: Runner, broker_url: str, *, queue: str, threads: int) -> None:
     One thread means the solo pool: the job runs in the main thread, in the process whose death the store notices. The
     first SIGTERM or SIGINT asks bodies to hand their jobs back (see `Released`); the second one is Celery's cold stop.
     """
-    app = make_app(broker_url)
+    app, runner = make_app(broker_url), replace(runner, ring=Doorbell(broker_url).ring)
 
     @app.task(name=WAKE)
     def wake(job_id: str) -> None:

@@ -6,14 +6,15 @@ import fcntl
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from queue_app.broker import facts
+from queue_app.cards import asked_driver, find_cards, look
 from queue_app.errors import TuneyardError
 from queue_app.store import Database, Store
+from settings.addresses import host_of, is_in_the_clear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -161,17 +162,23 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 
 def _gpu() -> Iterator[Finding]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        yield Finding("gpu", "note", "no NVIDIA driver here: training runs on the CPU, for small models")
+    faults: list[str] = []
+    try:
+        cards = find_cards(faults.append)
+        with asked_driver() as nvml:
+            driver = None if nvml is None else nvml.driver_version()
+    except TuneyardError as error:
+        yield Finding("gpu", "blocking", str(error))
         return
-    query = ["--query-gpu=name,driver_version,memory.total,memory.free", "--format=csv,noheader"]
-    asked = subprocess.run([tool, *query], capture_output=True, text=True, timeout=20, check=False)
-    if asked.returncode != 0:
-        yield Finding("gpu", "blocking", f"nvidia-smi fails: {(asked.stderr or asked.stdout).strip()[:200]}")
-        return
-    for line in asked.stdout.strip().splitlines():
-        yield Finding("gpu", "ok", line)
+    yield from (Finding("gpu", "blocking", fault) for fault in faults)
+    if not cards and not faults:
+        why = "no NVIDIA driver here" if driver is None else f"driver {driver} has no card here"
+        yield Finding("gpu", "note", f"{why}: training runs on the CPU, for small models")
+    for card in cards:
+        load = look(card)
+        used, total = load.vram_used_mib, load.vram_mib
+        room = "" if used is None or total is None else f", {(total - used) / 1024:.1f} of {total / 1024:.1f} GiB free"
+        yield Finding("gpu", "ok", f"{card.name}, driver {driver}{room}")
 
 
 def _training() -> Iterator[Finding]:
@@ -187,11 +194,21 @@ def _training() -> Iterator[Finding]:
 
 
 def _keys(settings: Settings) -> Iterator[Finding]:
-    with_key = sorted(name for name, account in settings.providers.items() if account.api_key)
-    without = sorted(name for name, account in settings.providers.items() if not account.api_key)
+    accounts = {
+        name: settings.provider(name) for name in sorted(settings.providers)
+    }  # the sandbox's with what is plain
+    with_key = [name for name, account in accounts.items() if account.key]
+    without = [name for name, account in accounts.items() if not account.key]
     if without:
         variable = f"TUNEYARD_PROVIDERS__{without[0].upper()}__API_KEY"
         yield Finding("keys", "note", f"no key for {', '.join(without)}; set {variable}")
+    for name, account in accounts.items():
+        variable = f"TUNEYARD_PROVIDERS__{name.upper()}"
+        if account.key_fault:
+            yield Finding("keys", "blocking", f"{name}: {account.key_fault} ({variable}__API_KEY)")
+        if account.key and account.base_url is not None and is_in_the_clear(account.base_url):
+            said = f"{name}: its key goes to {host_of(account.base_url)} by http, for anybody on the way to read"
+            yield Finding("keys", "note", f"{said}; set {variable}__BASE_URL to an https:// address")
     have = ", ".join(with_key) if with_key else "no provider account is configured; the sandbox needs none"
     yield Finding("keys", "ok", have)
 

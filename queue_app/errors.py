@@ -6,6 +6,7 @@
     │   └── NotFound       no such job, artifact, model or file: exit code 4
     │   └── Unauthorized   a key or a right is missing; what is held elsewhere is asked after all the same
     ├── Transient          → waiting(backoff), one failure counted
+    │   ├── Throttled      → waiting(backoff) for as long as the other side says; no failure
     │   ├── SlotRefused    → waiting(slot): the pool is fuller than was believed; no failure
     │   ├── AccountPaused  → waiting(budget): nothing is taken from the account now; no failure
     │   └── Unsettled      → waiting(remote), to look again soon; no failure
@@ -13,7 +14,8 @@
     │   ├── Cancelled      → cancelled
     │   ├── Paused         → paused
     │   ├── Released       → queued again: the worker is told to stop
-    │   └── StandsStill    → waiting(reason), until somebody else wakes it
+    │   ├── Repaired       → queued again: it goes on with what it has changed about itself; no failure
+    │   └── StandsStill    → waiting(reason), until somebody else wakes it, or to ask again
     └── StaleTransition    → dropped and counted: another attempt owns the job now
 
 Anything else that leaves a job's body is a bug: failed(bug) with its traceback, never retried.
@@ -51,7 +53,9 @@ class Permanent(TuneyardError):
 
 
 class Invalid(Permanent):
-    """What the user gave cannot be used as it stands."""
+    """What the user gave cannot be used as it stands; found here, before anybody was asked."""
+
+    undone = True
 
 
 class NotFound(Permanent):
@@ -74,6 +78,10 @@ class Unauthorized(Permanent):
     """The account's key is refused, or it has no right to do this."""
 
 
+class Throttled(Transient):
+    """The other side answers, and says when to ask again: there is nothing to count against the job."""
+
+
 class SlotRefused(Transient):
     """There was no slot free where one was believed to be; `forget` is as in `Permanent`."""
 
@@ -88,7 +96,12 @@ class AccountPaused(Transient):
 
 
 class Unsettled(Transient):
-    """Somebody may be, or have been, at the same thing: look again in `seconds`, and count no failure."""
+    """Somebody may be, or have been, at the same thing: look again in `seconds`, and count no failure.
+
+    `forget` is as in `Permanent`.
+    """
+
+    forget: tuple[str, ...] = ()
 
     def __init__(self, message: str, seconds: float) -> None:
         super().__init__(message)
@@ -114,12 +127,20 @@ class Released(Interruption):
     """The worker is shutting down and hands the job back."""
 
 
-class StandsStill(Interruption):
-    """The job waits for what somebody else gives: a slot, or an approval."""
+class Repaired(Interruption):
+    """The job has changed how it is done, and goes on so in a new attempt; `before` and `after` are for the event."""
 
-    def __init__(self, message: str, reason: Reason) -> None:
+    def __init__(self, message: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         super().__init__(message)
-        self.reason = reason
+        self.before, self.after = before, after
+
+
+class StandsStill(Interruption):
+    """The job waits for what somebody else gives: a slot, or an approval; `seconds`: it asks for it again then."""
+
+    def __init__(self, message: str, reason: Reason, seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.reason, self.seconds = reason, seconds
 
 
 class StaleTransition(TuneyardError):

@@ -13,7 +13,7 @@ import logging
 import os
 import pkgutil
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import NoneType
@@ -26,6 +26,7 @@ from queue_app.lifecycle import Reason
 
 if TYPE_CHECKING:
     from queue_app.at_account import AtAccount
+    from queue_app.store import Ancestor
     from settings import Settings
 
 Queue = Literal["cpu", "api", "gpu"]
@@ -67,9 +68,11 @@ def _absolute(value: Any, info: ValidationInfo) -> Any:
 def _absolute_if_there(value: Any, info: ValidationInfo) -> Any:
     # os.path: a text too long for a file name is no path, and no error either
     base = (info.context or {}).get("base")
-    if base is None or not isinstance(value, str) or not os.path.exists(Path(base, value)):  # noqa: PTH110
+    if base is None or not isinstance(value, str) or not os.path.exists(place := Path(base, value)):  # noqa: PTH110
         return value
-    return str(Path(base, value).resolve())
+    if not (place.is_file() or place.is_dir()):  # a pipe would be waited for without end
+        raise ValueError(f"{place} is neither a file nor a folder; write what it gives to a file first")
+    return str(place.resolve())
 
 
 # A path or pattern of the user's: relative ones are taken from where the user stands, and travel as absolute ones.
@@ -110,6 +113,9 @@ class Artifacts(Protocol):
         Raises:
             Permanent: the disk is full; says how much was needed and free
         """
+
+    def lineage(self) -> Sequence[Ancestor]:
+        """What was resolved so far, and everything that it was made from, nearest first."""
 
 
 class Attempt(Protocol):

@@ -63,6 +63,7 @@ class Event(StrEnum):
     POLL_SCHEDULED = "poll_scheduled"
     RETRY_SCHEDULED = "retry_scheduled"
     RELEASED = "released"
+    REPAIRED = "repaired"  # it goes on with settings of its own choice
     LEASE_EXPIRED = "lease_expired"
     REUSED = "reused"
     SUCCEEDED = "succeeded"
@@ -78,6 +79,9 @@ class Event(StrEnum):
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 CLAIMABLE = frozenset({State.QUEUED, State.WAITING})
+# A cap or an account said no. Such a job asks again by itself, soon where room is made and else now and then; but what
+# is sure to help is a person's word or money.
+NEEDS_A_PERSON = frozenset({Reason.APPROVAL, Reason.BUDGET})
 
 _NEW: frozenset[State] = frozenset()
 _RUNNING = frozenset({State.RUNNING})
@@ -92,6 +96,7 @@ TRANSITIONS: dict[Event, tuple[frozenset[State], State | None]] = {
     Event.POLL_SCHEDULED: (_RUNNING, State.WAITING),
     Event.RETRY_SCHEDULED: (_RUNNING, State.WAITING),
     Event.RELEASED: (_RUNNING, State.QUEUED),
+    Event.REPAIRED: (_RUNNING, State.QUEUED),
     Event.LEASE_EXPIRED: (_RUNNING, State.QUEUED),
     Event.REUSED: (_RUNNING, State.SUCCEEDED),
     Event.SUCCEEDED: (_RUNNING, State.SUCCEEDED),

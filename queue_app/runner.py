@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import random
 import threading
 import traceback
 from contextlib import ExitStack, contextmanager
@@ -25,24 +26,30 @@ from queue_app.errors import (
     Paused,
     Permanent,
     Released,
+    Repaired,
     SlotRefused,
     StaleTransition,
     StandsStill,
+    Throttled,
     Transient,
+    TuneyardError,
     Unsettled,
 )
 from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
 from queue_app.lifecycle import Cause, Event, Reason, Request, State, backoff_seconds
 from queue_app.recipe import fingerprint, resolve_references
 from queue_app.store.slots import Refused
+from settings.secrets import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from queue_app.dispatcher import Ring
     from queue_app.store import Job, Store
     from settings import Settings
 
 ENDLESS_ROUND = 3  # the pause of what is asked after without end: the third one of the doubling
+SHORTEST_PAUSE_SECONDS = 1.0  # however soon the other side lets itself be asked again
 log = logging.getLogger("tuneyard.runner")
 
 
@@ -67,6 +74,7 @@ class Runner:
     worker: str
     stopping: threading.Event = field(default_factory=threading.Event)
     find: Callable[[str], JobType[Any, Any]] = find_job_type
+    ring: Ring | None = None  # without it, the sweeper is the one to ring
 
     @property
     def artifacts(self) -> ArtifactStore:
@@ -81,6 +89,11 @@ class Runner:
         job = self.store.claim(worker=self.worker, lease_seconds=seconds, queue=queue, job_id=job_id)
         if job is None:
             return False
+        self.work_on(job)
+        return True
+
+    def work_on(self, job: Job) -> None:
+        """Run a job that this worker holds."""
         with ExitStack() as stack:
             trouble: Permanent | None = None
             logger = log
@@ -92,9 +105,8 @@ class Runner:
                     f"put that right, then `tuneyard jobs retry {job.id}`"
                 )
             artifacts = JobArtifacts(self.artifacts, job.id)
-            attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger)
+            attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger, self.call)
             self._attend(attempt, trouble)
-        return True
 
     def _attend(self, attempt: LiveAttempt, trouble: Permanent | None) -> None:
         """Try the job, unless something is in its way already, and record the end while its lease is kept."""
@@ -212,10 +224,21 @@ class Runner:
             detail=verdict.detail,
             forget=verdict.forget,
             refused=verdict.refused,
-            **{"fingerprint": attempt.fingerprint, **verdict.changes},
+            **{"fingerprint": attempt.fingerprint, "account": attempt.account, **verdict.changes},
         )
         if recorded.state == State.WAITING and recorded.request == Request.CANCEL and not verdict.heeded:
             self.store.cancel(recorded.id, actor=self.worker)  # it came while the body was ending: see to it now
+        if recorded.pool is not None and not recorded.has_slot:
+            self.call(recorded.pool)
+
+    def call(self, pool: str) -> None:
+        """Ring for those who were given a slot of a pool: the sweeper would do so a moment later."""
+        rings = self.store.slots.called(pool) if self.ring is not None else {}
+        try:
+            if self.ring is not None and rings:
+                self.ring(rings)
+        except TuneyardError as error:
+            log.warning("the doorbell is out of order, the sweeper will ring: %s", error)
 
 
 def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
@@ -228,8 +251,10 @@ def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
         return Verdict(Event.PAUSED)
     if isinstance(error, Released):
         return Verdict(Event.RELEASED)
-    if isinstance(error, StandsStill | Unsettled | SlotRefused | AccountPaused):
-        return _wait(error, text, settings)
+    if isinstance(error, Repaired):
+        return Verdict(Event.REPAIRED, detail={"why": text, "before": dict(error.before), "after": dict(error.after)})
+    if isinstance(error, StandsStill | Throttled | Unsettled | SlotRefused | AccountPaused):
+        return _wait(error, text, attempt)
     if isinstance(error, Permanent) and _leaves_it_running(error, attempt):
         return _try_again(Transient(text), text, attempt)
     if isinstance(error, Transient):
@@ -258,21 +283,37 @@ def _leaves_it_running(error: Permanent, attempt: LiveAttempt) -> bool:
     return attempt.holds and not gone
 
 
-def _wait(error: StandsStill | Unsettled | SlotRefused | AccountPaused, text: str, settings: Settings) -> Verdict:
-    """Wait without counting a failure: the job has done nothing wrong."""
-    now, changes = datetime.now(UTC), dict[str, Any]()
-    if isinstance(error, StandsStill):
-        changes = {"reason": error.reason, "due_at": None}
+def _wait(
+    error: StandsStill | Throttled | Unsettled | SlotRefused | AccountPaused, text: str, attempt: LiveAttempt
+) -> Verdict:
+    """Wait without counting a failure: the job has done nothing wrong. A cancel is tried again before long."""
+    now, changes, limits = datetime.now(UTC), dict[str, Any](), attempt.settings.queue
+    asked = attempt.job.request == Request.CANCEL
+    soon = backoff_seconds(ENDLESS_ROUND, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
+    longest = soon if asked else float("inf")
+    if isinstance(error, StandsStill):  # whoever stands still holds up nobody else
+        due_at = None if error.seconds is None else now + timedelta(seconds=error.seconds)
+        changes = {"reason": error.reason, "due_at": due_at, "has_slot": False}
     elif isinstance(error, Unsettled):
-        changes = {"reason": Reason.REMOTE, "due_at": now + timedelta(seconds=error.seconds)}
+        changes = {"reason": Reason.REMOTE, "due_at": now + timedelta(seconds=min(longest, error.seconds))}
+        if error.forget and not attempt.holds:  # it goes back to a step before the one that a slot is for
+            changes["has_slot"] = False
+        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, heeded=asked)
+    elif isinstance(error, Throttled):
+        told = max(SHORTEST_PAUSE_SECONDS, error.retry_after or 0.0) * random.uniform(1.0, 1.2)
+        pause = min(longest, told)
+        changes = {"reason": Reason.BACKOFF, "due_at": now + timedelta(seconds=pause), "failure": text}
+        if error.undone and not attempt.holds:  # others may have the slot meanwhile
+            changes["has_slot"] = False
+        return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)}, heeded=asked)
     elif isinstance(error, SlotRefused):
         changes = {"reason": Reason.SLOT, "due_at": None, "has_slot": False, "failure": text}
         refused = Refused(error.retry_after)
         return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, refused)
     else:
-        seconds = error.retry_after or settings.queue.paused_seconds
+        seconds = min(longest, error.retry_after or limits.paused_seconds)
         changes = {"reason": error.reason, "due_at": now + timedelta(seconds=seconds), "failure": text}
-        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget)
+        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, heeded=asked)
     return Verdict(Event.POLL_SCHEDULED, changes, {"why": text})
 
 
@@ -299,9 +340,7 @@ def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:
 
 def redact(text: str, settings: Settings) -> str:
     """The text without any secret of the settings."""
-    for secret in settings.secrets:
-        text = text.replace(secret, "***")
-    return text
+    return mask(text, settings.secrets)
 
 
 def explain(error: ValidationError) -> Iterator[str]:

@@ -49,6 +49,7 @@ class Yard:
     ready: Callable[[], object]  # returns when the broker answers, raises Transient while it does not
     counts: Mapping[str, int] = field(default_factory=dict)  # by Procfile name; 1 unless named, 0 for none
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    own_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by process (gpu.1), beside `env`
     only: Collection[str] | None = None  # Procfile names; None for all
     first: str = "broker"  # started and awaited before the others, ended after them
     pace: Pace = Pace()
@@ -163,7 +164,7 @@ class _Supervisor:
 
     def _start(self, process: YardProcess) -> None:
         try:
-            process.start(self._env)
+            process.start({**self._env, **self._yard.own_env.get(process.name, {})})
         except OSError as error:
             self._say(f'cannot run "{shlex.join(process.command)}": {error.strerror}; {_again(process)}', process)
         else:

@@ -71,15 +71,22 @@ class Sweeper:
             self.ring({queue: due[:missing]})
 
     def run(self, stopping: threading.Event) -> None:
-        """Sweep until told to stop; a store or broker that is away is waited for, and said once."""
+        """Sweep until told to stop; a store or broker that is away is waited for, and said once.
+
+        Settings change when processes start, so those who wait for slots ask once more then.
+        """
+        self._try(self.store.slots.ask_again)
         while not stopping.wait(self.settings.queue.sweep_seconds):
-            try:
-                self.sweep()
-            except TuneyardError as error:
-                if str(error) not in self._troubles:
-                    log.warning("sweeping goes on when this is over: %s", error)
-                    self._troubles.add(str(error))
-            else:
-                if self._troubles:
-                    log.info("sweeping again")
-                    self._troubles.clear()
+            self._try(self.sweep)
+
+    def _try(self, part: Callable[[], object]) -> None:
+        try:
+            part()
+        except TuneyardError as error:
+            if str(error) not in self._troubles:
+                log.warning("sweeping goes on when this is over: %s", error)
+                self._troubles.add(str(error))
+        else:
+            if self._troubles:
+                log.info("sweeping again")
+                self._troubles.clear()

@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from functools import cache
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Literal
-from urllib.parse import unquote, unquote_plus, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import Field, SecretStr
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -23,11 +21,22 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-SECRET_PARAMETERS = frozenset({"password", "passwd", "pwd", "sslpassword", "passphrase", "token", "odbc_connect"})
-BEFORE_HOST = re.compile(
-    r"[\w+]+://[^:/@]*:([^@]*)@"
-)  # as SQLAlchemy reads a password, which may have "/" or "#" in it
-ODBC_PASSWORD = re.compile(r"(?i)\bpwd=([^;]+)")
+from settings.account import ProviderSettings, Section
+from settings.secrets import SHORTEST_KEY, passwords_of
+
+__all__ = [
+    "BrokerSettings",
+    "MonitorSettings",
+    "OwnGpuSettings",
+    "ProviderSettings",
+    "QueueSettings",
+    "SandboxSettings",
+    "Settings",
+    "StoreSettings",
+    "TrainingSettings",
+    "get_settings",
+]
+
 # The accounts at the sandbox, one for each API that it speaks there.
 SANDBOX_PATHS = {
     "sandbox": "/v1",
@@ -39,12 +48,6 @@ SANDBOX_PATHS = {
     "sandbox-together": "/together/v1",
 }
 SOCKET_PATH_LIMIT = 100  # bytes; the kernel's own limit is 108 on Linux and 104 on macOS
-
-
-class Section(BaseModel):
-    """A frozen group of settings that refuses keys it does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StoreSettings(Section):
@@ -86,7 +89,13 @@ class WorkerSettings(Section):
     cpu: int = Field(1, ge=0, description="cpu worker processes")
     api: int = Field(1, ge=0, description="api worker processes")
     api_threads: int = Field(8, ge=1, description="jobs an api worker talks for at once")
-    gpu: int = Field(1, ge=0, description="gpu worker processes, one per card")
+    gpu: int | None = Field(
+        None, ge=0, description="gpu worker processes; default: one a card, or one on the CPU where there is no card"
+    )
+    cards: tuple[str, ...] | None = Field(
+        None,
+        description="cards they get, by number or UUID (MIG-… for a slice), as a JSON list; default: all there are",
+    )
 
 
 class TrainingSettings(Section):
@@ -105,29 +114,16 @@ class OwnGpuSettings(Section):
     tokens_per_second: float | None = Field(None, gt=0, description="where no training of the model was measured here")
 
 
-class ProviderSettings(Section):
-    """One account at one hosted provider."""
-
-    api: str | None = Field(
-        None, description="the provider whose API it speaks; default: the account's name, else openai"
-    )
-    base_url: str | None = Field(None, description="API root; default: the vendor's own")
-    api_key: SecretStr | None = Field(None, description="never logged, never stored")
-    organization: str | None = Field(None, description="whose account it is, where the API's paths name it (Fireworks)")
-    tier: str | None = Field(None, description="trainingType at Azure (developerTier …); machine at HF Jobs (l4x1 …)")
-    max_jobs: int | None = Field(None, ge=0, description="unfinished jobs at once; default: what the catalogue says")
-    max_jobs_a_day: int | None = Field(None, ge=0, description="starts in 24 hours; default: what the catalogue says")
-    cap_usd: float | None = Field(None, ge=0, description="the most its jobs may cost; more waits for approval")
-    cap_usd_a_day: float | None = Field(None, ge=0, description="the most its jobs of 24 hours may cost")
-    listing_lag_seconds: float = Field(30.0, ge=0, description="how long a job just created may be missing from lists")
-    poll_seconds: float = Field(30.0, gt=0, description="pause between two looks at a remote job")
-
-
 class SandboxSettings(Section):
     """The local server that speaks the providers' APIs."""
 
     host: str = "127.0.0.1"
     port: int = Field(8791, ge=1, le=65535)
+
+    @property
+    def url(self) -> str:
+        """Its address."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
 
 class MonitorSettings(Section):
@@ -160,6 +156,7 @@ class Settings(BaseSettings):
     own_gpu: OwnGpuSettings = OwnGpuSettings()
     monitors: MonitorSettings = MonitorSettings()
     providers: dict[str, ProviderSettings] = Field(default_factory=dict, description="account name → account")
+    catalogue: Path | None = Field(None, description="a file of rows that go before those of Tuneyard's own catalogue")
     databases: dict[str, SecretStr] = Field(
         default_factory=dict, description="name → SQLAlchemy URL of a database that examples are exported from"
     )
@@ -207,9 +204,10 @@ class Settings(BaseSettings):
     def secrets(self) -> tuple[str, ...]:
         """Every secret there is, for taking them out of what is written down."""
         urls = (self.store_url, self.broker_url, *(url.get_secret_value() for url in self.databases.values()))
-        inside = {word for url in urls for word in _passwords(url)}
-        keys = {p.api_key.get_secret_value().strip() for p in self.providers.values() if p.api_key}
-        inside |= {word for p in self.providers.values() if p.base_url for word in _passwords(p.base_url)}
+        inside = {word for url in urls for word in passwords_of(url)}
+        inside |= {word for p in self.providers.values() if p.base_url for word in passwords_of(p.base_url)}
+        # a shorter one is no key: it opens a server on this machine at the most, as the sandbox's does
+        keys = {p.key for p in self.providers.values() if len(p.key) >= SHORTEST_KEY}
         return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it
 
     def provider(self, name: str) -> ProviderSettings:
@@ -222,7 +220,7 @@ class Settings(BaseSettings):
             return self.providers[name]
         plain = {
             "api": name.removeprefix("sandbox").removeprefix("-") or "openai",
-            "base_url": f"http://{self.sandbox.host}:{self.sandbox.port}{SANDBOX_PATHS[name]}",
+            "base_url": f"{self.sandbox.url}{SANDBOX_PATHS[name]}",
             "api_key": SecretStr("sandbox"),
             "organization": "sandbox",
             "listing_lag_seconds": 2.0,
@@ -230,20 +228,6 @@ class Settings(BaseSettings):
         }
         set_here = self.providers[name].model_dump(exclude_unset=True) if name in self.providers else {}
         return ProviderSettings(**plain | set_here)
-
-
-def _passwords(url: str) -> set[str]:
-    """The passwords of a URL, before its host and in its query, as they are written and as they are meant."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return {url}
-    pairs = [pair.partition("=") for pair in url.partition("?")[2].split("&")]
-    written = [value for name, _, value in pairs if name.lower() in SECRET_PARAMETERS]
-    written += [password for value in written for password in ODBC_PASSWORD.findall(unquote_plus(value))]
-    written += [parts.password] if parts.password else []
-    written += BEFORE_HOST.findall(url)
-    return {form for word in written for form in (word, unquote(word), unquote_plus(word))}
 
 
 @cache

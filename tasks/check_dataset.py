@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
+from api_worker.catalogue import catalogue
 from queue_app.errors import Invalid, NotFound, Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
@@ -85,6 +86,7 @@ class CheckedDataset(Result):
 def check_dataset(spec: CheckDataset, attempt: Attempt) -> CheckedDataset:
     """Check a file or dataset against the rules of a provider, and repair what can safely be repaired."""
     source, target = attempt.artifacts.resolve(spec.source), find_target(spec.target)
+    known = catalogue(attempt.settings.catalogue)
     as_file = target.name != "local" and (is_own_file(source) if spec.as_file is None else spec.as_file)
     model = _model_folder(spec, attempt)
     report, repaired = attempt.workdir / "report", attempt.workdir / "repaired"
@@ -92,13 +94,13 @@ def check_dataset(spec: CheckDataset, attempt: Attempt) -> CheckedDataset:
         shutil.rmtree(folder, ignore_errors=True)
     order = Order(
         source=source,
-        plan=Plan(_shown(spec.source, source), target, as_file, spec.fix, spec.skip_bad, spec.strict),
+        plan=Plan(_shown(spec.source, source), target, as_file, spec.fix, spec.skip_bad, spec.strict, known),
         report=report,
         repaired=repaired if spec.fix or spec.skip_bad else None,
         counting=_counting(spec, model),
         context=spec.max_tokens or _context(model),
         listed=spec.listed,
-        standing=standing(target.name, None if model else spec.base_model, datetime.now(UTC).date()),
+        standing=standing(known, target.name, None if model else spec.base_model, datetime.now(UTC).date()),
     )
     made = check(order, lambda rows: attempt.report(examples=rows))
     kept_report = attempt.artifacts.publish(report, kind="check-report")
@@ -155,12 +157,13 @@ def _refusal(made: Checkup, report: str, spec: CheckDataset) -> str:
     figures = made.figures
     grave = [finding for finding in made.first if finding.severity == "blocking" or spec.strict]
     count = figures["blocking"] + (figures["warnings"] if spec.strict else 0)
-    more = f"\n… and {count - NAMED} more" if count > NAMED else ""
+    more = f"\n… and {count - NAMED:,} more" if count > NAMED else ""
     named = "\n".join(str(finding) for finding in grave[:NAMED])
     grades = () if spec.fix else ("blocking", "warning") if spec.strict else ("blocking",)
     fixable = sum(figures["fixable"].get(grade, 0) for grade in grades)
-    hint = f"; --fix repairs {'it' if fixable == count == 1 else f'{fixable} of them'} safely" if fixable else ""
+    hint = f"; --fix repairs {'it' if fixable == count == 1 else f'{fixable:,} of them'} safely" if fixable else ""
     aside = "; --skip-bad sets bad rows aside" if not spec.skip_bad and any(one.line for one in grave) else ""
-    all_of_them = f"all of them are in {FINDINGS} of {report}{hint}{aside}"
+    shown = f"`tuneyard data show {report.removeprefix('sha256:')[:12]}` says where it lies"
+    where = f"all of them are in {FINDINGS} of {report} ({shown})"
     stand = "1 finding stands" if count == 1 else f"{count:,} findings stand"
-    return f"{stand} in the way of {spec.target}:\n{named}{more}\n{all_of_them}"
+    return f"{stand} in the way of {spec.target}:\n{named}{more}\n{where}{hint}{aside}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -14,7 +15,7 @@ from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
 from tasks.data.finding import REJECTED, passed_over
 from tasks.data.formats import Format, find_format, written
-from tasks.data.profiling.quoting import quoted_counts
+from tasks.data.quoting import quoted_counts
 from tasks.data.reading import BadRow, Reading, Row, read_rows
 from tasks.data.record import encode
 from tasks.data.rejecting import Rejects
@@ -119,16 +120,23 @@ def _nothing(source: Path, rejects: Rejects, aside: str | None) -> str:
 
 def _converted(row: Row, target: Format, dropped: Counter[str], rejects: Rejects) -> msgspec.Struct | None:
     """The record in the other format; None if nothing of it is left there."""
-    lost: Counter[str] = Counter()
     try:
-        made: msgspec.Struct = target.from_record(row.record, lost)
+        made: msgspec.Struct = target.from_record(row.record, dropped)
     except ValueError as error:
+        dropped.subtract(_counted(row, target))  # it loses nothing: it is set aside as it was
         field, _, problem = str(error).partition(": ")
         repair = "choose another format, or leave the row out"
         rejects.add(BadRow(row.file, row.line, "target", problem, repair, encode(row.record), field))
         return None
-    dropped.update(lost)
     return made
+
+
+def _counted(row: Row, target: Format) -> Counter[str]:
+    """What was counted as lost of a record before it was refused."""
+    lost: Counter[str] = Counter()
+    with suppress(ValueError):
+        target.from_record(row.record, lost)
+    return lost
 
 
 def _writer(spec: ConvertDataset, target: Format, folder: Path) -> JsonlWriter:

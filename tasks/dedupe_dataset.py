@@ -74,6 +74,8 @@ def dedupe_dataset(spec: DedupeDataset, attempt: Attempt) -> DedupedDataset:
         for row, leak in take_out(follow_rows(source, attempt.report), removals(leaks.leaks(), ())):
             if leak is None:
                 copies.see(row.record, row.line)
+            else:
+                copies.pass_over()
         copied = copies.finish()
         taken = removals(leaks.leaks(), copies.copies())
         with DatasetWriter(folder) as kept, JsonlWriter(folder / REMOVED) as removed:

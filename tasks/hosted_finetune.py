@@ -8,11 +8,13 @@ from pydantic import Field
 
 from api_worker.provider import Method, RemoteState, Tuned
 from api_worker.providers import account_of, open_provider
-from queue_app.errors import Transient
+from queue_app.errors import Transient, TuneyardError
 from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, TakenBack, job
+from tasks.hosting.billing import bill_end, billed
 from tasks.hosting.desk import Desk
 from tasks.hosting.looking import look_at, pause_seconds
 from tasks.hosting.reporting import progress_of, why_not, write_report
+from tasks.hosting.training_file import origin
 
 FILE_SECONDS = 5.0  # pause while a provider looks through a file
 
@@ -54,8 +56,10 @@ class HostedModel(Result):
     report: str = Field(description="artifact: every step's figures, and the result files as the provider gave them")
 
 
-class NothingStarted(Exception):
+class NothingStarted(TuneyardError):
     """There is no remote job to take back."""
+
+    undone = True
 
 
 def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
@@ -66,11 +70,12 @@ def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
         try:
             remote_id = attempt.once("start", _start_nothing, find=provider.find, undo=provider.cancel, lag_seconds=lag)
         except NothingStarted:
-            attempt.at(spec.provider).release()
             return TakenBack()
-        state = provider.cancel(provider.state(remote_id).id)
+        state = provider.cancel(remote_id)
         if not state.is_final:
             raise Transient(f"{spec.provider}: job {remote_id} is {state} there")
+        if state != RemoteState.SUCCEEDED:
+            bill_end(attempt.at(spec.provider), provider.state(remote_id))
     forget = () if state == RemoteState.SUCCEEDED else ("start",)
     return TakenBack(forget, {"remote_job": remote_id, "remote": state.value})
 
@@ -79,9 +84,10 @@ def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
 def hosted_finetune(spec: HostedFinetune, attempt: Attempt) -> HostedModel | PollAgain:
     """Fine-tune at a hosted provider."""
     account, place = account_of(attempt.settings, spec.provider), attempt.at(spec.provider)
+    datasets = {"dataset": spec.dataset, "holdout": spec.holdout}
     with closing(open_provider(spec.provider, account)) as provider, place.asked():
         desk = Desk(attempt, spec.provider, account, provider)
-        order = desk.order(spec, {"dataset": spec.dataset, "holdout": spec.holdout})
+        order = desk.order(spec, datasets)
         if order is None:
             return PollAgain(FILE_SECONDS)
         remote_id = desk.start(order, spec.cap_usd)
@@ -89,11 +95,13 @@ def hosted_finetune(spec: HostedFinetune, attempt: Attempt) -> HostedModel | Pol
         if remote is not None:
             attempt.report(**progress_of(remote))
         if remote is None or not remote.state.is_final:
+            desk.hold_slot(order)
             return PollAgain(pause_seconds(place.held(), account))
         if remote.state != RemoteState.SUCCEEDED:
-            raise why_not(place, remote)
+            raise why_not(place, remote, origin(datasets))
+        place.leave_slot()
         made = provider.result(remote.id)
-        place.settle(tokens=made.trained_tokens, usd=made.usd)
+        place.settle(billed(desk.rows, desk.wanted(order), made))
     return HostedModel(
         model=made.model,
         provider=spec.provider,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, field_validator
 
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
-from tasks.data.profiling.quoting import quoted_counts
+from tasks.data.quoting import quoted_counts
 from tasks.data.reading import follow_rows
 from tasks.data.rebalancing import (
     Examples,
@@ -77,22 +77,24 @@ class RebalancedDataset(Result):
 @job("dataset.rebalance", queues=("cpu",))
 def rebalance_dataset(spec: RebalanceDataset, attempt: Attempt) -> RebalancedDataset:
     """Bring a dataset to target shares, or say what it lacks for them."""
-    source = attempt.artifacts.resolve(spec.source)
+    source, scratch = attempt.artifacts.resolve(spec.source), attempt.workdir
     strata, asking = Strata(spec.by, spec.bands), spec.fill == "ask"
-    census = take_census(follow_rows(source, attempt.report), strata, Lots(spec.seed, spec.draw_by))
-    targets = even_targets(census) if spec.targets == "even" else spec.targets
-    check_targets(census, targets, strata, asking=asking)
-    wanted = raise_to(census.sizes, targets) if asking else reduce_to(census.sizes, targets)
-    kept = census.sizes if asking else {name: wanted[name] for name in census.sizes}
-    gaps = find_gaps(census, targets, wanted) if asking else []
-    examples = Examples(census, gaps)
     folder = attempt.workdir / "dataset"
     shutil.rmtree(folder, ignore_errors=True)
-    with DatasetWriter(folder) as writer:
-        chosen = choose_positions(census, kept)
-        for position, row in zip(chosen, pick(follow_rows(source, attempt.report), chosen), strict=True):
-            writer.write(row.record)
-            examples.look(position, row)
+    rows, lots = follow_rows(source, attempt.report), Lots(spec.seed, spec.draw_by)
+    with take_census(rows, strata, lots, scratch=scratch) as census:
+        targets = even_targets(census) if spec.targets == "even" else spec.targets
+        check_targets(census, targets, strata, asking=asking)
+        wanted = raise_to(census.sizes, targets) if asking else reduce_to(census.sizes, targets)
+        kept = census.sizes if asking else {name: wanted[name] for name in census.sizes}
+        gaps = find_gaps(census, targets, wanted) if asking else []
+        examples = Examples(census, gaps)
+        with DatasetWriter(folder) as writer:
+            chosen = choose_positions(census, kept, scratch)
+            # where there are gaps nothing is left out, so what is kept stands where it stood
+            for position, row in enumerate(pick(follow_rows(source, attempt.report), chosen)):
+                writer.write(row.record)
+                examples.look(position, row)
     made = _figures(census, kept, gaps)
     write_statistics(folder, made | {"rebalance": spec.model_dump(mode="json", exclude={"source"})}, [])
     return RebalancedDataset(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Self
 from pydantic import BaseModel, Field, model_validator
 
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.reading import follow_rows
 from tasks.data.sampling import DrawBy, Lots, Shares, choose_positions, fit_quotas, pick, share_out, take_census
 from tasks.data.statistics import write_statistics
@@ -73,16 +73,16 @@ class SampledDataset(Result):
 @job("dataset.sample", queues=("cpu",))
 def sample_dataset(spec: SampleDataset, attempt: Attempt) -> SampledDataset:
     """Draw exactly so many examples, divided as the whole set is by any field."""
-    source = attempt.artifacts.resolve(spec.source)
-    lots = Lots(spec.seed, spec.draw_by, spec.weighted)
-    census = take_census(follow_rows(source, attempt.report), Strata(spec.by, spec.bands), lots, spec.where)
-    quotas = share_out(census, spec.size, spec.shares, allow_fewer=spec.allow_fewer)
-    drawn = fit_quotas(census, quotas, allow_fewer=spec.allow_fewer)
+    source, scratch = attempt.artifacts.resolve(spec.source), attempt.workdir
+    strata_of, lots = Strata(spec.by, spec.bands), Lots(spec.seed, spec.draw_by, spec.weighted)
     folder = attempt.workdir / "dataset"
     shutil.rmtree(folder, ignore_errors=True)
-    with DatasetWriter(folder) as writer:
-        for row in pick(follow_rows(source, attempt.report), choose_positions(census, drawn)):
-            writer.write(row.record)
+    with take_census(follow_rows(source, attempt.report), strata_of, lots, spec.where, scratch) as census:
+        quotas = share_out(census, spec.size, spec.shares, allow_fewer=spec.allow_fewer)
+        drawn = fit_quotas(census, quotas, allow_fewer=spec.allow_fewer)
+        with DatasetWriter(folder) as writer:
+            for row in pick(follow_rows(source, attempt.report), choose_positions(census, drawn, scratch)):
+                writer.write(row.record)
     strata = _shown({name: (have, quotas[name], drawn[name]) for name, have in census.sizes.items()})
     figures = {
         "examples": writer.count,

@@ -167,6 +167,8 @@ def _write(records: Iterable[Record], folder: Path, attempt: Attempt) -> None:
     with DatasetWriter(folder) as writer:
         for record in _watched(records, attempt):
             writer.write(record)
+    if not writer.count:
+        raise Permanent("there is no example to scrub; give a dataset that has some", cause=Cause.DATA)
 
 
 def _watched(examples: Iterable[Each], attempt: Attempt) -> Iterator[Each]:

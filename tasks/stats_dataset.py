@@ -16,8 +16,8 @@ from queue_app.lifecycle import Cause
 from tasks.data.auditing.parts import SHOWN_KEYS, Source, counter, told
 from tasks.data.counting import Count, counting_of_folder
 from tasks.data.profiling import Profile, ProfileOptions, profile_rows
-from tasks.data.profiling.quoting import quoted_counts
 from tasks.data.profiling.spoken import LIMITS
+from tasks.data.quoting import quoted_counts
 from tasks.data.reading import BadRow, Reading
 from tasks.data.statistics import STATISTICS
 

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from gpu_worker.backends import choose_engine
 from gpu_worker.base_model import read_model
-from gpu_worker.child import run_child
-from gpu_worker.training_config import Engine, TrainingConfig, TrainingOrder
-from queue_app.job_type import ArtifactRef, Attempt, Result, job
-from tasks.data.examples import write_prompts_and_completions
+from gpu_worker.fitting.allowances import Allowances
+from gpu_worker.fitting.repairing import train_within_memory
+from gpu_worker.training_config import AdapterMethod, Engine, RunConfig, TrainingConfig, TrainingOrder
+from queue_app.errors import Invalid
+from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
+from tasks.data.examples import write_preferences, write_prompts_and_completions
 
 
-class TrainAdapter(TrainingConfig):
-    """Trains an adapter on a dataset."""
+class Material(Spec):
+    """What is trained on what."""
 
     base_model: ArtifactRef = Field(description="the model to tune: an artifact, a pulled model's name, or a folder")
     dataset: ArtifactRef = Field(description="what to train on: a dataset artifact, a folder or a .jsonl file")
@@ -23,18 +27,38 @@ class TrainAdapter(TrainingConfig):
     engine: Engine | None = Field(None, description="auto, trl or unsloth; default: training.engine of the settings")
 
 
-class TrainedAdapter(Result):
-    """The adapter, and how its training went."""
+class Trained(RunConfig, Allowances, Material):
+    """A training, whatever becomes of it."""
 
-    adapter: str = Field(description="artifact id")
+    @model_validator(mode="after")
+    def _best_needs_a_holdout(self) -> Self:
+        if self.checkpoint == "best" and self.holdout is None:
+            raise ValueError("checkpoint best is the one of the least holdout loss; give a holdout, or take last")
+        return self
+
+
+class TrainAdapter(Trained, TrainingConfig):
+    """Trains an adapter on a dataset."""
+
+    method: AdapterMethod = Field(
+        "qlora", description="qlora: base in 4 bits (NF4, double quant); lora: in 16 or 32 bits"
+    )
+
+
+class Training(Result):
+    """How a training went."""
+
     steps: int
     first_loss: float = Field(description="of the first step, nats per token of the completions")
     last_loss: float = Field(description="of the last step")
-    holdout_loss: float | None = Field(description="at the last look at the holdout, nats per token of the completions")
+    holdout_loss: float | None = Field(
+        description="of what is published, nats per token of the completions (dpo: nats per preference)"
+    )
+    published_step: int = Field(description="the step whose weights these are")
     examples: int = Field(description="examples trained on")
     truncated_examples: int = Field(description="longer than sequence_len: cut off there")
     dropped_examples: int = Field(description="prompt alone as long as sequence_len: left out")
-    unweighted_examples: int = Field(description="carry weights, which the trainer does not heed: each counts as 1")
+    weightless_examples: int = Field(description="of weight 0, or without an answer that is learned: left out")
     sequence_len: int = Field(description="tokens; the model's context where that is shorter than what was asked for")
     trained_tokens: int = Field(description="prompt and completion, without padding, over all epochs")
     tokens_per_second: float | None = Field(
@@ -47,46 +71,72 @@ class TrainedAdapter(Result):
     device_name: str
     resumed_from: int | None = Field(description="the step whose checkpoint the last attempt went on from")
     checkpoints_passed_over: int = Field(description="half-written or damaged ones that could not be resumed from")
+    repairs: dict[str, int | float | bool | str] = Field(description="settings that were changed, for memory ran out")
+
+
+class TrainedAdapter(Training):
+    """The adapter, and how its training went."""
+
+    adapter: str = Field(description="artifact id")
 
 
 @job("adapter.train", queues=("gpu",), pausable=True)
 def train_adapter(spec: TrainAdapter, attempt: Attempt) -> TrainedAdapter:
     """Train a LoRA or QLoRA adapter on a base model."""
-    rows, weighted = _rows(spec.dataset, "train", attempt)
-    order = _order(spec, attempt, rows)
-    made = run_child(attempt, "gpu_worker.training", order.model_dump(mode="json"))
-    adapter = attempt.artifacts.publish(order.output, kind="adapter")
-    losses, holdout = made["losses"], made["holdout_losses"]
-    same = {name: made[name] for name in TrainedAdapter.model_fields if name in made}
-    return TrainedAdapter(
-        adapter=adapter,
-        first_loss=losses[0],
-        last_loss=losses[-1],
-        holdout_loss=holdout[-1]["loss"] if holdout else None,
-        unweighted_examples=weighted,
-        sequence_len=order.hyperparameters.sequence_len,
-        **same,
+    order = order_of(
+        spec, attempt, TrainingConfig(**{name: getattr(spec, name) for name in TrainingConfig.model_fields})
     )
+    made = train_within_memory(attempt, order, spec)
+    adapter = attempt.artifacts.publish(order.output, kind="adapter")
+    return TrainedAdapter(adapter=adapter, **figures(made))
 
 
-def _order(spec: TrainAdapter, attempt: Attempt, rows: Path) -> TrainingOrder:
-    engine = choose_engine(spec.engine or attempt.settings.training.engine)
+def figures(made: dict[str, Any]) -> dict[str, Any]:
+    """What the child measured, as the result names it."""
+    losses, holdout = made["losses"], {look["step"]: look["loss"] for look in made["holdout_losses"]}
+    same = {name: made[name] for name in Training.model_fields if name in made}
+    return same | {
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "holdout_loss": holdout.get(made["published_step"]),
+        "sequence_len": made["hyperparameters"]["sequence_len"],
+    }
+
+
+def order_of(spec: Trained, attempt: Attempt, config: TrainingConfig) -> TrainingOrder:
+    """What the child is to do; writes the rows that it reads.
+
+    Raises:
+        Invalid: an engine or a tracker is not installed
+        Permanent: an example cannot be trained on
+    """
+    engine = choose_engine(spec.engine or attempt.settings.training.engine, spec.objective)
+    _check_trackers(spec.report_to)
     folder = attempt.artifacts.resolve(spec.base_model)
     context = read_model(folder).context_length or spec.sequence_len
-    hyperparameters = {name: getattr(spec, name) for name in TrainingConfig.model_fields}
     return TrainingOrder(
         engine=engine,
+        name=attempt.job_id,
         base_model=Path(spec.base_model).name if Path(spec.base_model).is_absolute() else spec.base_model,
         model_folder=folder,
-        rows=rows,
-        holdout_rows=None if spec.holdout is None else _rows(spec.holdout, "holdout", attempt)[0],
+        rows=_rows(spec, spec.dataset, "train", attempt),
+        holdout_rows=None if spec.holdout is None else _rows(spec, spec.holdout, "holdout", attempt),
         checkpoints=attempt.workdir / "checkpoints",
-        output=attempt.workdir / "adapter",
-        hyperparameters=TrainingConfig(**hyperparameters | {"sequence_len": min(spec.sequence_len, context)}),
+        output=attempt.workdir / "trained",
+        curves=attempt.workdir / "tensorboard",
+        hyperparameters=config.model_copy(update={"sequence_len": min(spec.sequence_len, context)}),
     )
 
 
-def _rows(ref: str, name: str, attempt: Attempt) -> tuple[Path, int]:
-    """A dataset as the trainer reads it, in the job's own folder, and how many of its examples carry weights."""
+def _rows(spec: Trained, ref: str, name: str, attempt: Attempt) -> Path:
+    """A dataset as the trainer reads it, in the job's own folder."""
     path = attempt.workdir / f"{name}.jsonl"
-    return path, write_prompts_and_completions(path, attempt.artifacts.resolve(ref))
+    write = write_preferences if spec.objective == "dpo" else write_prompts_and_completions
+    write(path, attempt.artifacts.resolve(ref))
+    return path
+
+
+def _check_trackers(wanted: tuple[str, ...]) -> None:
+    for name in wanted:
+        if importlib.util.find_spec(name) is None:
+            raise Invalid(f"report_to: {name} is not installed here; `pip install {name}` adds it, or leave it out")

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import importlib
-import pkgutil
 import threading
 from typing import TYPE_CHECKING
 
+from api_worker.catalogue import catalogue
+from api_worker.provider import providers
 from queue_app.errors import Invalid
 from queue_app.job_type import nearest
+from settings import SANDBOX_PATHS
+from settings.addresses import host_of
 
 if TYPE_CHECKING:
     from api_worker.provider import Provider
     from settings import ProviderSettings, Settings
 
-# What an account with a base_url of its own is taken to speak, unless it has the name of another provider.
+__all__ = ["account_of", "api_of", "is_free", "open_provider", "providers"]
+
+# What an account with a base_url of its own is taken to speak, unless that or its name is another provider's.
 COMMON = "openai"
 LOADING = threading.Lock()  # SDKs look at what is loaded, and two at once find halves of each other
-
-
-def providers() -> list[str]:
-    """The providers there are."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def account_of(settings: Settings, name: str) -> ProviderSettings:
@@ -45,13 +45,18 @@ def api_of(name: str, account: ProviderSettings) -> str:
     """Which provider's API an account speaks.
 
     Raises:
-        Invalid: no provider goes by that name, and no base_url says where to go
+        Invalid: no provider goes by that name, and no base_url says where to go; or its base_url is another's cloud
     """
-    known = providers()
+    known, cloud = providers(), catalogue().cloud_of(account.base_url) if account.base_url is not None else ""
     if account.api in known or (account.api is None and name in known):
-        return account.api or name
+        api = account.api or name
+        if cloud not in ("", api):
+            where = host_of(account.base_url or "")  # the whole may have a password in it
+            said = f'account "{name}" is to speak the API of {api}, and {where} is the cloud of {cloud}'
+            raise Invalid(f"{said}; set TUNEYARD_PROVIDERS__{name.upper()}__API={cloud}, or another base_url")
+        return api
     if account.api is None and account.base_url is not None:
-        return COMMON
+        return cloud or COMMON
     word = account.api or name
     raise Invalid(
         f'account "{name}": no provider goes by the name "{word}"{nearest(word, known)}; there are {", ".join(known)}. '
@@ -60,15 +65,24 @@ def api_of(name: str, account: ProviderSettings) -> str:
     )
 
 
+def is_free(settings: Settings, name: str) -> bool:
+    """Whether an account is at the sandbox, which trains nothing; one that leads elsewhere is not."""
+    plain = settings.model_copy(update={"providers": {}})
+    return name in SANDBOX_PATHS and settings.provider(name).base_url == plain.provider(name).base_url
+
+
 def open_provider(name: str, account: ProviderSettings) -> Provider:
     """The provider behind an account, with its SDK loaded; the caller closes it.
 
     Raises:
-        Invalid: no provider goes by that name and no base_url says where to go, or the account has no key
+        Invalid: no provider goes by that name and no base_url says where to go, or the account has no key, or none
+            that can be one
     """
     api = api_of(name, account)
-    if account.api_key is None or not account.api_key.get_secret_value().strip():
+    if not account.key:
         raise Invalid(f'account "{name}" has no API key; set TUNEYARD_PROVIDERS__{name.upper()}__API_KEY')
+    if account.key_fault:
+        raise Invalid(f'account "{name}": {account.key_fault}')
     with LOADING:
         module = importlib.import_module(f"{__name__}.{api}")
     provider: Provider = module.Account(name, account)

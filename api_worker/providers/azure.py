@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from api_worker.provider import RemoteState
 from api_worker.providers import openai
 
 
@@ -14,4 +15,5 @@ class Account(openai.Account):
         suffix_limit=18,
         key_in_metadata=False,
         marks_utf8=True,
+        bills={RemoteState.FAILED: False, RemoteState.CANCELLED: True},
     )

@@ -69,6 +69,7 @@ class Account:
     """One account. Its key must be set."""
 
     takes = frozenset({"validation_file", "tuned", "epochs", "suffix", "learning_rate", "batch_size", "lora_r"})
+    methods = frozenset(Method)
 
     def __init__(self, name: str, account: ProviderSettings, *, direct_bytes: int = DIRECT_BYTES) -> None:
         assert account.api_key is not None
@@ -128,7 +129,7 @@ class Account:
     def _dataset(self, name: str) -> answers.Dataset:
         told = self._api.look(f"v1/{name}")
         if _is_missing(told):
-            raise Permanent(f"{self._name}: there is no {name}; a retry sends it again", cause=Cause.PROVIDER)
+            raise NotFound(f"{self._name}: there is no {name}; a retry sends it again", cause=Cause.PROVIDER)
         return self._api.typed(answers.Dataset, told)
 
     # -- jobs -----------------------------------------------------------------------------------------------------
@@ -156,9 +157,9 @@ class Account:
         if len(model) > LONGEST_ID:
             room = LONGEST_ID - len(key) - 1
             said = f'the suffix "{order.suffix}" is too long; {room} characters are the most'
-            raise Permanent(f"{self._name}: {said}", cause=Cause.USER)
+            raise Invalid(f"{self._name}: {said}")
         if order.tuned == Tuned.FULL and order.lora_r is not None:
-            raise Permanent(f"{self._name}: lora_r is of a LoRA's; leave it out, or tuned = full", cause=Cause.USER)
+            raise Invalid(f"{self._name}: lora_r is of a LoRA's; leave it out, or tuned = full")
         asked = {
             "baseModel": _model_path(order.base_model),
             "outputModel": f"{self._account}/models/{model}",
@@ -173,7 +174,7 @@ class Account:
             holdout = {"evaluationDataset": order.validation_file} if order.validation_file else {}
             return SFT, body | config | holdout
         if order.validation_file:
-            raise Permanent(f"{self._name}: a job by DPO takes no validation file; leave it out", cause=Cause.USER)
+            raise Invalid(f"{self._name}: a job by DPO takes no validation file; leave it out")
         # the loss is named, as the documents contradict each other on which one it is otherwise
         return DPO, body | {"trainingConfig": config, "lossConfig": {"method": "DPO"}}
 
@@ -240,6 +241,7 @@ class Account:
             model=model if model.startswith("accounts/") else f"{self._account}/models/{model}",
             trained_tokens=answers.tokens_of(job),
             usd=usd,
+            is_estimate=usd is not None,
             series=series_of(rows),
             warnings=(*([said] if said else ()), *warnings),
             files={"metrics.jsonl": metrics} if metrics else {},

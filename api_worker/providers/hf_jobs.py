@@ -26,8 +26,8 @@ import msgspec
 
 from api_worker.json_api import Answer, JsonApi
 from api_worker.provider import Estimate, Method, Offer, RemoteJob, RemoteResult, RemoteState, Tuned, state_of
-from api_worker.refusals import Meaning, Refusal, error_of, without_secret
-from queue_app.errors import Permanent, TuneyardError
+from api_worker.refusals import NO_SLOT, Meaning, Refusal, error_of, without_secret
+from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ class Account:
     """One account. Its key must be set, and may write to repositories and start jobs."""
 
     takes = frozenset({"validation_file", "tuned", "epochs", "suffix", "seed", "learning_rate", "batch_size", "lora_r"})
+    methods = frozenset({Method.SFT})
 
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
@@ -268,16 +269,16 @@ class Account:
         if isinstance(told, Refusal) and told.status != 404:
             raise error_of(self._name, told)
         if isinstance(told, Refusal) or not told.get("rows"):
-            raise Permanent(f"{self._name}: there is no file {file}; a retry sends it again", cause=Cause.PROVIDER)
+            raise NotFound(f"{self._name}: there is no file {file}; a retry sends it again", cause=Cause.PROVIDER)
         return True
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     def start(self, order: Order, key: str) -> str:
         if order.method != Method.SFT:
-            raise Permanent(f"{self._name} does not train by {order.method}")
+            raise Invalid(f"{self._name} does not train by {order.method}")
         if order.tuned == Tuned.FULL and order.lora_r is not None:
-            raise Permanent(f"{self._name}: lora_r is asked for, and all weights are to be tuned; leave one out")
+            raise Invalid(f"{self._name}: lora_r is asked for, and all weights are to be tuned; leave one out")
         command = [*TRL, "sft", *self._options(order, key)]
         files = {"train": order.training_file, "test": order.validation_file}
         asked = {
@@ -324,7 +325,7 @@ class Account:
         name = "-".join(filter(None, (plain, order.suffix, key)))
         if len(f"{self._space}/{name}") > LONGEST_NAME or not re.fullmatch(r"[\w.-]+", name, re.ASCII):
             said = f'with the suffix "{order.suffix}" the tuned model would be called "{self._space}/{name}"'
-            raise Permanent(f"{self._name}: {said}; {LONGEST_NAME} characters of A-Z a-z 0-9 _ . - are the most")
+            raise Invalid(f"{self._name}: {said}; {LONGEST_NAME} characters of A-Z a-z 0-9 _ . - are the most")
         return f"{self._space}/{name}"
 
     def _volume(self, file: str, split: str) -> dict[str, str]:
@@ -349,14 +350,18 @@ class Account:
 
     def state(self, remote_id: str) -> RemoteJob:
         job = self._job(remote_id)
+        seen = _seen(job)
+        if job.state in (RemoteState.FAILED, RemoteState.CANCELLED):  # the machine ran all the same
+            seen = replace(seen, is_billed=True, usd=self._price(job)[0])
         if job.state != RemoteState.FAILED:
-            return _seen(job)
+            return seen
         lines = self._api.lines(f"{self._path(remote_id)}/logs", tail=TOLD_LINES)
         told = next((line for line in reversed(lines) if ERROR_LINE.match(line)), lines[-1] if lines else "")
         said = "; its log: ".join(filter(None, (job.status.message, told.strip())))
         of_money, of_data = NO_MONEY.search(job.status.message or ""), BAD_DATA.search(told)
         cause = Cause.QUOTA if of_money else Cause.DATA if of_data else Cause.PROVIDER
-        return replace(_seen(job), failure=said or None, cause=cause)
+        full = cause == Cause.PROVIDER and NO_SLOT.search(job.status.message or "") is not None
+        return replace(seen, failure=said or None, cause=cause, wants_slot=full)
 
     def cancel(self, remote_id: str) -> RemoteState:
         state = self._job(remote_id).state
@@ -381,7 +386,7 @@ class Account:
         rows = [row for line in self._api.lines(f"{self._path(remote_id)}/logs") if (row := _figures(line))]
         tokens = max((int(row["num_tokens"]) for row in rows if "num_tokens" in row), default=None)
         usd, warnings = self._price(job)
-        return RemoteResult(model, tokens, usd, _series(rows), warnings)
+        return RemoteResult(model, tokens, usd, usd is not None, _series(rows), warnings)
 
     def _price(self, job: Job) -> tuple[float | None, tuple[str, ...]]:
         """What the job's machine costs for the time that it ran; the start of the container is billed beside it."""

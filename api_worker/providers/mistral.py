@@ -10,32 +10,21 @@ Retry-After says.
 from __future__ import annotations
 
 import itertools
-import json
-import re
 from dataclasses import replace
-from datetime import UTC, datetime
-from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import httpx
 import msgspec
-import tenacity
 
-from api_worker.provider import (
-    Estimate,
-    Method,
-    Offer,
-    Order,
-    RemoteJob,
-    RemoteResult,
-    RemoteState,
-    series_of,
-    state_of,
-)
-from api_worker.refusals import Meaning, Refusal, error_of, is_on_this_machine, meaning_of, without_secret
-from queue_app.errors import Invalid, Permanent
+from api_worker import mistral_answers as answers
+from api_worker.certificates import certificates
+from api_worker.provider import Estimate, Method, Offer, Order, RemoteJob, RemoteResult, RemoteState
+from api_worker.refusals import Meaning, Refusal, error_of, without_secret
+from api_worker.rereading import read_again
+from queue_app.errors import Invalid, NotFound, Permanent
 from queue_app.lifecycle import Cause
+from settings.addresses import is_on_this_machine
 
 try:
     from mistralai.client import Mistral
@@ -45,7 +34,6 @@ except ModuleNotFoundError as error:
     raise Invalid(f"Mistral needs {error.name}; install the extra: pip install 'tuneyard[mistral]'") from error
 
 if TYPE_CHECKING:
-    import ssl
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
@@ -57,101 +45,23 @@ VENDOR_URL = "https://api.mistral.ai/v1"
 ANSWER_SECONDS = 60.0
 UPLOAD_SECONDS = 1800.0  # 512 MB, the largest file, at 2.3 Mbit/s
 PAGE = 100  # jobs in a list
-READ_TRIES = 3
-LONGEST_PAUSE_SECONDS = 2.0  # between two tries
 NO_HINTS: Mapping[int, str] = MappingProxyType({})
-
-STATES = {
-    "QUEUED": RemoteState.QUEUED,
-    "STARTED": RemoteState.VALIDATING,  # not explained; it stands before VALIDATING in Mistral's list
-    "VALIDATING": RemoteState.VALIDATING,
-    "VALIDATED": RemoteState.QUEUED,
-    "RUNNING": RemoteState.RUNNING,
-    "FAILED_VALIDATION": RemoteState.FAILED,
-    "FAILED": RemoteState.FAILED,
-    "SUCCESS": RemoteState.SUCCEEDED,
-    "CANCELLED": RemoteState.CANCELLED,
-    "CANCELLATION_REQUESTED": RemoteState.CANCELLING,
-}
-# Both sentences are Mistral's, of jobs that ended as FAILED_VALIDATION; other words for a lack of money are not known.
-NO_SLOT = re.compile(r"maximum number of jobs you can run concurrently")
-NO_MONEY = re.compile(r"with your free trial|\bquota\b|\bspending limit\b", re.IGNORECASE)
-KEY = re.compile(r"ty-[a-z2-7]{10}(?:-\d{1,4})?")
-WORDED = ("message", "detail", "error", "reason", "msg")  # where an error's or an event's sentence is found
-
-
-class Event(msgspec.Struct):
-    """A change of a job's status. What its data holds is not documented."""
-
-    created_at: int = 0
-    data: dict[str, Any] | None = None
-
-
-class Checkpoint(msgspec.Struct):
-    step_number: int
-    metrics: dict[str, float | None] = {}
-
-
-class Parameters(msgspec.Struct):
-    training_steps: int | None = None
-
-
-class Metadata(msgspec.Struct):
-    """What Mistral reckons a job costs."""
-
-    cost: float | None = None
-    cost_currency: str | None = None
-
-
-class Job(msgspec.Struct):
-    """A job as Mistral shows it, in full or in a list, which has neither events nor checkpoints."""
-
-    id: str
-    status: str
-    auto_start: bool = True
-    model: str | None = None
-    created_at: int | None = None
-    suffix: str | None = None
-    fine_tuned_model: str | None = None
-    trained_tokens: int | None = None
-    hyperparameters: Parameters = msgspec.field(default_factory=Parameters)
-    metadata: Metadata | None = None
-    events: list[Event] | None = None
-    checkpoints: list[Checkpoint] | None = None
-
-    @property
-    def state(self) -> RemoteState:
-        if self.status == "VALIDATED" and not self.auto_start:
-            return RemoteState.PAUSED  # until somebody starts it
-        return state_of(self.status, STATES)
-
-    @property
-    def series(self) -> tuple[dict[str, float], ...]:
-        rows = [{"step": found.step_number, **found.metrics} for found in self.checkpoints or ()]
-        return series_of(rows)
-
-    @property
-    def failure(self) -> str | None:
-        newest = sorted(self.events or (), key=lambda event: event.created_at, reverse=True)
-        return next(filter(None, (_words(event.data) for event in newest)), None)
 
 
 class Account:
     """One account. Its key must be set."""
 
     takes = frozenset({"validation_file", "epochs", "learning_rate"})
+    methods = frozenset({Method.SFT})
 
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
-        key = account.api_key.get_secret_value().strip()
-        if not key.isascii() or not key.isprintable():
-            raise Invalid(f'account "{name}": its api_key has a character that no key has, such as a line break')
         self._name, self._secret, self._url = name, account.api_key, account.base_url or VENDOR_URL
         # no proxy leads to this machine, whatever the environment says
-        plain: dict[str, Any] = {"verify": _certificates(), "trust_env": not is_on_this_machine(self._url)}
+        plain: dict[str, Any] = {"verify": certificates(), "trust_env": not is_on_this_machine(self._url)}
         self._client = httpx.Client(**plain)
         self._mistral = Mistral(
-            api_key=key,
+            api_key=account.key,
             server_url=self._url.rstrip("/").removesuffix("/v1"),  # its paths begin with it
             client=self._client,
             async_client=httpx.AsyncClient(**plain),  # never used; of itself it would read the certificates once more
@@ -176,14 +86,14 @@ class Account:
     def is_ready(self, file: str) -> bool:
         told = self._look(self._files.retrieve, {404: "; a retry sends the file again"}, file_id=file)
         if told["deleted"]:
-            raise Permanent(f"{self._name}: the file {file} was deleted; a retry sends it again", cause=Cause.PROVIDER)
+            raise NotFound(f"{self._name}: the file {file} was deleted; a retry sends it again", cause=Cause.PROVIDER)
         return True
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     def start(self, order: Order, key: str) -> str:
         if order.method != Method.SFT:
-            raise Permanent(f"{self._name} does not train by {order.method}", cause=Cause.USER)
+            raise Invalid(f"{self._name} does not train by {order.method}")
         asked = {"epochs": order.epochs, "learning_rate": order.learning_rate}
         hints = {
             409: "; it takes no second job like one that waits or runs",
@@ -202,20 +112,20 @@ class Account:
             auto_start=True,  # else it would wait, validated, for a second request
             job_type="completion",
         )
-        return self._typed(Job, told).id
+        return self._typed(answers.Job, told).id
 
     def find(self, key: str) -> str | None:
         return next((job.id for job in self._listed(suffix=key) if job.suffix == key), None)
 
     def listed(self) -> Iterator[RemoteJob]:
-        return map(_seen, self._listed())
+        return map(answers.seen, self._listed())
 
-    def _listed(self, **narrowed: Any) -> Iterator[Job]:
+    def _listed(self, **narrowed: Any) -> Iterator[answers.Job]:
         """Every job once, in Mistral's order, which is not documented; a page may begin with the end of the last."""
         known: set[str] = set()
         for page in itertools.count():
             told = self._look(self._jobs.list, page=page, page_size=PAGE, **narrowed)
-            jobs = self._typed(list[Job], [_as_sent(job) for job in told.get("data") or ()])
+            jobs = self._typed(list[answers.Job], [answers.as_sent(job) for job in told.get("data") or ()])
             new = [job for job in jobs if job.id not in known]
             yield from new
             known |= {job.id for job in new}
@@ -223,14 +133,14 @@ class Account:
                 return
 
     def state(self, remote_id: str) -> RemoteJob:
-        return _seen(self._job(remote_id))
+        return answers.seen(self._job(remote_id))
 
     def cancel(self, remote_id: str) -> RemoteState:
         state = self._job(remote_id).state
         if state.is_final or state == RemoteState.CANCELLING:
             return state
         try:
-            return self._typed(Job, self._send(self._jobs.cancel, job_id=remote_id)).state
+            return self._typed(answers.Job, self._send(self._jobs.cancel, job_id=remote_id)).state
         except Permanent:  # it may have ended in between
             state = self._job(remote_id).state
             if not state.is_final:
@@ -242,7 +152,7 @@ class Account:
         if job.state != RemoteState.SUCCEEDED or not job.fine_tuned_model:
             said = f'{self._name}: job {remote_id} is "{job.status}" and names no model; look for it at the provider'
             raise Permanent(said, cause=Cause.PROVIDER)
-        told = job.metadata or Metadata()
+        told = job.metadata or answers.Metadata()
         is_usd = told.cost_currency == "USD"
         foreign = told.cost is not None and not is_usd
         return RemoteResult(
@@ -253,8 +163,8 @@ class Account:
             warnings=(f"it cost {told.cost:g} {told.cost_currency or 'of an unnamed currency'}",) if foreign else (),
         )
 
-    def _job(self, remote_id: str) -> Job:
-        return self._typed(Job, self._look(self._jobs.get, job_id=remote_id))
+    def _job(self, remote_id: str) -> answers.Job:
+        return self._typed(answers.Job, self._look(self._jobs.get, job_id=remote_id))
 
     # -- prices and models ----------------------------------------------------------------------------------------
 
@@ -264,7 +174,7 @@ class Account:
     def offers(self) -> Iterator[Offer]:
         """Models that can be tuned, and the account's own; of a `deprecation` nobody says what ends then."""
         for told in self._look(self._mistral.models.list).get("data") or ():
-            model = _as_sent(told)
+            model = answers.as_sent(told)
             tuned = model.get("type") == "fine-tuned"
             if tuned or (model.get("capabilities") or {}).get("fine_tuning"):
                 yield Offer(str(model["id"]), max_tokens=model.get("max_context_length"), tuned=tuned)
@@ -273,13 +183,7 @@ class Account:
 
     def _look(self, call: Callable[..., Any], hints: Mapping[int, str] = NO_HINTS, **asked: Any) -> dict[str, Any]:
         """Read, again where that may help."""
-        trying = tenacity.Retrying(
-            retry=tenacity.retry_if_result(_may_pass),
-            stop=tenacity.stop_after_attempt(READ_TRIES),
-            wait=tenacity.wait_random_exponential(multiplier=0.25, max=LONGEST_PAUSE_SECONDS),
-            retry_error_callback=lambda state: state.outcome.result() if state.outcome else None,
-        )
-        return self._insist(trying(self._ask, call, **asked), hints)
+        return self._insist(read_again(lambda: self._ask(call, **asked)), hints)
 
     def _send(self, call: Callable[..., Any], hints: Mapping[int, str] = NO_HINTS, **asked: Any) -> dict[str, Any]:
         """Send a request, once."""
@@ -301,20 +205,20 @@ class Account:
         except httpx.HTTPError as error:
             refusal = Refusal(f"no answer from {self._url}: {str(error) or type(error).__name__}")
         else:
-            return _as_sent(told.model_dump(by_alias=True, warnings=False))
+            return answers.as_sent(told.model_dump(by_alias=True, warnings=False))
         return replace(refusal, message=without_secret(refusal.message, self._secret))
 
     def _refusal(self, error: MistralError) -> Refusal:
         status, kind = error.status_code, error.headers.get("content-type", "nothing")
         if isinstance(error, ResponseValidationError):  # the request may have been heeded all the same
             fault = " ".join(str(error.cause).split())[:300]
-            return Refusal(f"{self._url} answered what is not understood here: {fault}", meaning=Meaning.RETRY)
+            return Refusal(f"{self._url} answered what is not understood here: {fault}", status, meaning=Meaning.RETRY)
         if status < 400:
             return Refusal(f"{self._url} answered with {kind}, not JSON; check the account's base_url", status)
-        told = _json_of(error.body)
-        said = _words(told) or " ".join(error.body.split())[:300] or "no reason was given"
+        told = answers.json_of(error.body)
+        said = answers.words(told) or " ".join(error.body.split())[:300] or "no reason was given"
         code = told.get("code") or told.get("type") if isinstance(told, dict) else None
-        meaning = Meaning.SLOT if NO_SLOT.search(said) else None
+        meaning = Meaning.SLOT if answers.NO_SLOT.search(said) else None
         return Refusal(said, status, str(code) if code else None, error.headers.get("retry-after"), meaning)
 
     def _typed(self, kind: type[T], told: Any) -> T:
@@ -323,62 +227,3 @@ class Account:
         except msgspec.ValidationError as error:
             said = without_secret(f"{self._url} answered what is not understood here: {error}", self._secret)
         raise error_of(self._name, Refusal(said, meaning=Meaning.RETRY))
-
-
-def _seen(job: Job) -> RemoteJob:
-    """A job in our words."""
-    key = job.suffix if KEY.fullmatch(job.suffix or "") else None
-    made_at = None if job.created_at is None else datetime.fromtimestamp(job.created_at, UTC)
-    look = RemoteJob(job.id, job.state, job.status, key, base_model=job.model, created_at=made_at)
-    if job.state == RemoteState.RUNNING and job.series:
-        newest, steps = job.series[-1], job.hyperparameters.training_steps
-        return replace(look, step=int(newest["step"]), steps=steps, train_loss=newest.get("train_loss"))
-    if job.state != RemoteState.FAILED:
-        return look
-    said = job.failure or ""
-    if NO_SLOT.search(said):
-        return replace(look, failure=said, cause=Cause.QUOTA, wants_slot=True)
-    of_data = job.status == "FAILED_VALIDATION"
-    cause = Cause.QUOTA if NO_MONEY.search(said) else Cause.DATA if of_data else Cause.PROVIDER
-    return replace(look, failure=said or None, cause=cause)
-
-
-def _as_sent(told: dict[str, Any]) -> dict[str, Any]:
-    """What the SDK has read; of a kind that it has no class for it keeps what came."""
-    found: dict[str, Any] = told["raw"] if told.get("is_unknown") else told
-    return found
-
-
-def _words(told: Any) -> str:
-    """The sentence in an error or an event, however deep it lies, with the field that it blames."""
-    if isinstance(told, str):
-        return told
-    if isinstance(told, list):
-        return "; ".join(filter(None, map(_words, told)))
-    if not isinstance(told, dict):
-        return ""
-    said = next(filter(None, (_words(told.get(name)) for name in WORDED)), "")
-    place = told.get("loc")
-    field = ".".join(str(part) for part in place if part != "body") if isinstance(place, list) else ""
-    return f"{field}: {said}" if field and said else said
-
-
-def _json_of(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _may_pass(answer: object) -> bool:
-    """Whether reading again may be answered otherwise."""
-    if not isinstance(answer, Refusal) or answer.meaning is not None:
-        return False
-    is_passing = meaning_of(answer.status, answer.code) == Meaning.RETRY
-    return is_passing and (answer.retry_after_seconds or 0.0) <= LONGEST_PAUSE_SECONDS
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Whom to trust; read once, as it takes longer than a request."""
-    return httpx.create_ssl_context()

@@ -6,10 +6,8 @@ suffix where a server keeps no metadata. Not every such server filters its list 
 
 from __future__ import annotations
 
-import re
 from codecs import BOM_UTF8
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import httpx  # noqa: F401  the SDK looks for it among what is loaded, and must not find half of it
@@ -17,6 +15,7 @@ import openai
 from openai.types import FileObject, Model
 from openai.types.fine_tuning import FineTuningJob
 
+from api_worker import openai_answers as answers
 from api_worker.certificates import certificates
 from api_worker.provider import (
     Estimate,
@@ -29,14 +28,14 @@ from api_worker.provider import (
     each_once,
     progress_of,
     series_of,
-    state_of,
 )
-from api_worker.refusals import Meaning, Refusal, cause_of, error_of, is_on_this_machine, meaning_of, without_secret
-from queue_app.errors import Invalid, Permanent, Transient, Unauthorized
+from api_worker.refusals import Refusal, error_of, without_secret
+from queue_app.errors import Invalid, NotFound, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
+from settings.addresses import is_on_this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import httpx2
@@ -50,23 +49,8 @@ W = TypeVar("W", FineTuningJob, FileObject)
 VENDOR_URL = "https://api.openai.com/v1"
 ANSWER_SECONDS = 60.0
 UPLOAD_SECONDS = 1800.0  # 512 MB, the largest file, at 2.3 Mbit/s
-DATED = "%Y-%m-%d"
 PAGE = 100  # jobs in a list, the most there may be
 READ_RETRIES = 2  # reading again is harmless; what creates or changes is sent once
-KEY = "tuneyard"  # the metadata pair that carries the submission key
-ABOUT_JOBS = re.compile(r"(?i)\b(fine-tun\w* )?jobs?\b")
-NO_SLOT = re.compile(r"(?i)\bjobs?\b.*\b(at once|concurrent\w*|at the same time)\b")
-KEY_IN_SUFFIX = re.compile(r"(?:^|-)(ty-[a-z2-7]{10}(?:-\d+)?)$")
-
-STATES = {
-    "validating_files": RemoteState.VALIDATING,
-    "queued": RemoteState.QUEUED,
-    "running": RemoteState.RUNNING,
-    "paused": RemoteState.PAUSED,
-    "succeeded": RemoteState.SUCCEEDED,
-    "failed": RemoteState.FAILED,
-    "cancelled": RemoteState.CANCELLED,
-}
 
 
 @dataclass(frozen=True)
@@ -80,6 +64,7 @@ class Dialect:
     key_in_metadata: bool = True  # else the suffix ends with it
     hyperparameters_only: bool = False  # it refuses an order that has a `method` as well
     marks_utf8: bool = False  # a training file begins with a byte order mark
+    bills: Mapping[RemoteState, bool] = field(default_factory=dict)  # which ends without success, if it says
 
 
 class Account:
@@ -94,13 +79,10 @@ class Account:
             raise Invalid(
                 f'account "{name}": its servers are its own; set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL'
             )
-        key = account.api_key.get_secret_value().strip()
-        if not (key.isascii() and key.isprintable()):  # else the encoding's error would show it
-            raise Invalid(f'account "{name}": the API key has characters that no key has; set it again')
         self._name, self._secret, self._url, self._tier = name, account.api_key, url, account.tier
-        self.takes = self.dialect.takes
+        self.takes, self.methods = self.dialect.takes, self.dialect.methods
         self._reader = openai.OpenAI(
-            api_key=key,
+            api_key=account.key,
             base_url=self._url,
             max_retries=READ_RETRIES,
             timeout=ANSWER_SECONDS,
@@ -127,7 +109,8 @@ class Account:
         except Unauthorized:
             raise
         except Permanent as error:
-            raise Permanent(f"{error}; a retry sends the file again", cause=Cause.PROVIDER) from None
+            kind = NotFound if isinstance(error, NotFound) else Permanent
+            raise kind(f"{error}; a retry sends the file again", cause=Cause.PROVIDER) from None
         if found.status == "error":
             said = f"{self._name}: the file {file} was refused: {found.status_details or 'no reason was given'}"
             raise Permanent(said, cause=Cause.DATA)
@@ -144,7 +127,7 @@ class Account:
             Permanent: the server cannot train in that way, or the suffix is too long beside the key
         """
         if order.method not in self.dialect.methods:
-            raise Permanent(f"{self._name} does not train by {order.method}", cause=Cause.USER)
+            raise Invalid(f"{self._name} does not train by {order.method}")
         request: dict[str, Any] = {"model": order.base_model, "training_file": order.training_file}
         asked = {"n_epochs": order.epochs, "batch_size": order.batch_size, **self.more_hyperparameters(order)}
         hyperparameters = {name: value for name, value in asked.items() if value is not None}
@@ -154,11 +137,11 @@ class Account:
             name = "supervised" if order.method == Method.SFT else "dpo"
             request["method"] = {"type": name, name: {"hyperparameters": hyperparameters}}
         if self.dialect.key_in_metadata:
-            request["metadata"] = {KEY: key}
+            request["metadata"] = {answers.KEY: key}
         suffix = order.suffix if self.dialect.key_in_metadata else "-".join(filter(None, (order.suffix, key)))
         if suffix and len(suffix) > self.dialect.suffix_limit:
             room = self.dialect.suffix_limit - (0 if self.dialect.key_in_metadata else len(key) + 1)
-            raise Permanent(f"{self._name}: the suffix may have {room} characters at the most", cause=Cause.USER)
+            raise Invalid(f"{self._name}: the suffix may have {room} characters at the most")
         if self._tier:
             request["extra_body"] = {"trainingType": self._tier}
         plain = {"suffix": suffix, "seed": order.seed, "validation_file": order.validation_file}
@@ -170,9 +153,9 @@ class Account:
 
     def find(self, key: str) -> str | None:
         def search() -> FineTuningJob | None:
-            narrowed: Any = {"metadata": {KEY: key}} if self.dialect.key_in_metadata else {}
+            narrowed: Any = {"metadata": {answers.KEY: key}} if self.dialect.key_in_metadata else {}
             listed = each_once(self._reading.list(limit=PAGE, **narrowed))
-            return next((job for job in listed if _key_of(job) == key), None)
+            return next((job for job in listed if answers.key_of(job) == key), None)
 
         found = self._ask(search)
         return found.id if found else None
@@ -194,25 +177,14 @@ class Account:
             after = page.data[-1].id
 
     def _look(self, job: FineTuningJob) -> RemoteJob:
-        """A job as OpenAI shows it, in our words."""
-        state = state_of(job.status, STATES)
-        seen = RemoteJob(
-            id=job.id,
-            state=state,
-            word=str(job.status),
-            key=_key_of(job),
-            base_model=job.model,
-            created_at=datetime.fromtimestamp(job.created_at, UTC),
-        )
-        if state == RemoteState.FAILED and job.error is not None and job.error.message:
-            cause = cause_of(job.error.code, job.error.param)
-            said = f"{job.error.message} ({job.error.code})"
-            full = cause == Cause.PROVIDER and NO_SLOT.search(job.error.message) is not None
-            return replace(seen, failure=said, cause=cause, wants_slot=full)
-        told: Any = job.model_extra or {}
-        if state == RemoteState.RUNNING and isinstance(told.get("trained_steps"), int):  # Nebius
-            return replace(seen, step=told["trained_steps"], steps=told.get("total_steps"))
-        return seen
+        seen = answers.seen(job)
+        if seen.state not in (RemoteState.FAILED, RemoteState.CANCELLED):
+            return seen
+        return replace(seen, is_billed=self._is_billed(job, seen.state), trained_tokens=job.trained_tokens)
+
+    def _is_billed(self, job: FineTuningJob, state: RemoteState) -> bool | None:
+        """Whether an end without success is billed: `trained_tokens` are the billable ones, where they are told."""
+        return self.dialect.bills.get(state, bool(job.trained_tokens) if job.trained_tokens is not None else None)
 
     def cancel(self, remote_id: str) -> RemoteState:
         seen = self._seen(remote_id)
@@ -257,11 +229,10 @@ class Account:
 
     def offers(self) -> Iterator[Offer]:
         limits = self._limits()
-        for model in self._ask(lambda: list(self._reader.models.list())):
-            told = limits.pop(model.id, {})
-            yield _offer(model, told)
-        for name, told in limits.items():
-            yield _offer(Model(id=name, created=0, object="model", owned_by=""), told)
+        listed = self._ask(lambda: list(self._reader.models.list()))
+        named = {model.id for model in listed}
+        listed += [Model(id=name, created=0, object="model", owned_by="") for name in limits if name not in named]
+        yield from self._ask(lambda: [answers.offer(model, limits.get(model.id, {})) for model in listed])
 
     def _limits(self) -> dict[str, dict[str, Any]]:
         """What the account may start of each model; a server that does not tell has nothing against it."""
@@ -277,7 +248,7 @@ class Account:
 
     def _seen(self, remote_id: str) -> RemoteState:
         """What a job is; one with a status that is not known may still run."""
-        return STATES.get(self._job(remote_id).status, RemoteState.RUNNING)
+        return answers.STATES.get(self._job(remote_id).status, RemoteState.RUNNING)
 
     def _job(self, remote_id: str) -> FineTuningJob:
         return self._whole(self._ask(self._reading.retrieve, remote_id), FineTuningJob)
@@ -309,32 +280,9 @@ class Account:
         text = without_secret(str(said or error.message), self._secret)
         if isinstance(error, openai.APIStatusError | openai.APIResponseValidationError):
             header = error.response.headers.get("retry-after")
-            return Refusal(text, error.status_code, error.code, header, _meaning(error.status_code, error.code, text))
+            meaning = answers.meaning(error.status_code, error.code, text)
+            return Refusal(text, error.status_code, error.code, header, meaning)
         return Refusal(without_secret(f"no answer from {self._url}: {error.__cause__ or text}", self._secret))
-
-
-def _meaning(status: int, code: str | None, text: str) -> Meaning | None:
-    """What OpenAI's words for too many unfinished jobs are is not documented: a 429 that speaks of jobs is taken so."""
-    common = meaning_of(status, code)
-    return Meaning.SLOT if status == 429 and common == Meaning.RETRY and ABOUT_JOBS.search(text) else None
-
-
-def _key_of(job: FineTuningJob) -> str | None:
-    """The submission key that a job carries."""
-    told: Any = job.model_extra or {}
-    suffix = KEY_IN_SUFFIX.search(str(told.get("suffix") or told.get("user_provided_suffix") or ""))
-    return (job.metadata or {}).get(KEY) or (suffix[1] if suffix else None)
-
-
-def _offer(model: Model, limits: dict[str, Any]) -> Offer:
-    shuts_down = datetime.strptime(model.shutdown_date, DATED).replace(tzinfo=UTC) if model.shutdown_date else None
-    return Offer(
-        model=model.id,
-        shuts_down=shuts_down.date() if shuts_down else None,
-        max_jobs=limits.get("max_concurrent_jobs"),
-        max_jobs_a_day=limits.get("max_total_jobs"),
-        tuned=model.id.startswith("ft:"),
-    )
 
 
 def _insist_on_json(response: httpx2.Response) -> None:

@@ -22,7 +22,7 @@ from api_worker import together_answers as answers
 from api_worker.json_api import Answer, JsonApi
 from api_worker.provider import Estimate, Method, Offer, RemoteResult, RemoteState, Tuned, progress_of
 from api_worker.refusals import Meaning, Refusal, error_of
-from queue_app.errors import Permanent, Unauthorized
+from queue_app.errors import Invalid, NotFound, Permanent, Unauthorized, Unsettled
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ VENDOR_URL = "https://api.together.ai/v1"
 FILE_TYPES = ("jsonl", "parquet", "csv")
 LARGEST_BYTES = 5 * 1024**3  # that Together's own client sends in one piece; it takes larger ones in parts
 SUFFIX_LIMIT = 40
-NANODOLLARS = 1e9  # a job's price is told in them; an estimate in dollars
 RECENT = timedelta(hours=1)  # of a running job's figures, that a look at it asks for
+HEIR_SECONDS = 30.0  # pause while a job was restarted, and nothing shows yet as what
+HEIR_SHOWN = timedelta(hours=1)  # after a restart that shows no heir, a cancel has nothing more to wait for
 
 # Together does not document the error codes of its fine-tuning API. Of the statuses it documents 402 (the account's
 # spending limit), and 503, 504, 524 and 529 as passing; `billing_limit` is the type of an event, and is heeded here in
@@ -73,6 +74,7 @@ class Account:
     """One account. Its key must be set."""
 
     takes = frozenset({"validation_file", "tuned", "epochs", "suffix", "seed", "learning_rate", "batch_size", "lora_r"})
+    methods = frozenset(Method)
 
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
@@ -111,7 +113,7 @@ class Account:
         if isinstance(told, Refusal):
             if told.status != 404:
                 raise error_of(self._name, told)
-            raise Permanent(f"{self._name}: there is no file {file}; a retry sends it again", cause=Cause.PROVIDER)
+            raise NotFound(f"{self._name}: there is no file {file}; a retry sends it again", cause=Cause.PROVIDER)
         found = self._api.typed(answers.File, told)
         status = found.processing_status
         if status in ("INVALID_FORMAT", "FAILED"):
@@ -127,7 +129,7 @@ class Account:
         suffix = "-".join(filter(None, (order.suffix, key)))
         if len(suffix) > SUFFIX_LIMIT:
             room = SUFFIX_LIMIT - len(key) - 1
-            raise Permanent(f'{self._name}: the suffix "{order.suffix}" is too long; {room} characters are the most')
+            raise Invalid(f'{self._name}: the suffix "{order.suffix}" is too long; {room} characters are the most')
         wishes = {
             "suffix": suffix,
             "random_seed": order.seed,
@@ -140,7 +142,7 @@ class Account:
     def _priced(self, order: Order) -> dict[str, Any]:
         """The part of an order that its price follows from."""
         if order.tuned == Tuned.FULL and order.lora_r is not None:
-            raise Permanent(f"{self._name}: lora_r is asked for, and all weights are to be tuned; leave one out")
+            raise Invalid(f"{self._name}: lora_r is asked for, and all weights are to be tuned; leave one out")
         sft = {"method": "sft", "train_on_inputs": "auto"}
         asked: dict[str, Any] = {
             "model": order.base_model,
@@ -167,6 +169,8 @@ class Account:
     def state(self, remote_id: str) -> RemoteJob:
         job, events = self._followed(remote_id)[-1]
         look = answers.seen(job, events)
+        if job.state == RemoteState.CANCELLED:
+            return self._as_billed(look)
         if look.state != RemoteState.RUNNING:
             return look
         since = (datetime.now(UTC) - RECENT).isoformat(timespec="seconds")
@@ -177,8 +181,17 @@ class Account:
         told = progress_of(reversed(rows))
         return replace(look, step=told["step"] or look.step, train_loss=told["train_loss"])
 
+    def _as_billed(self, look: RemoteJob) -> RemoteJob:
+        """A cancelled job with the steps that it had completed, which are what is billed."""
+        try:
+            rows = self._series(look.id)
+        except Permanent:  # whether there were any is not known then
+            return look
+        step = max([look.step or 0, *(int(row["step"]) for row in rows)])
+        return replace(look, step=step or None, is_billed=step > 0)
+
     def cancel(self, remote_id: str) -> RemoteState:
-        job, _ = self._followed(remote_id)[-1]
+        job, _ = self._followed(remote_id, patience=HEIR_SHOWN)[-1]
         if job.state.is_final or job.state == RemoteState.CANCELLING:
             return job.state
         try:
@@ -204,7 +217,7 @@ class Account:
         return RemoteResult(
             model=job.tuned_model,
             trained_tokens=None if job.token_count is None else int(job.token_count),
-            usd=None if job.total_price is None else job.total_price / NANODOLLARS,
+            usd=job.usd,
             series=series,
             warnings=tuple(warnings),
         )
@@ -256,35 +269,59 @@ class Account:
     def _series(self, job_id: str, **since: str) -> tuple[dict[str, float], ...]:
         return answers.series(self._api.typed(answers.Metrics, self._api.get(f"{_path(job_id)}/metrics", **since)))
 
-    def _followed(self, remote_id: str) -> list[tuple[answers.Job, list[answers.Event]]]:
-        """The job, the one it was restarted as, and so on, each with its events; the last one is what counts."""
+    def _followed(
+        self, remote_id: str, *, patience: timedelta | None = None
+    ) -> list[tuple[answers.Job, list[answers.Event]]]:
+        """The job, the one it was restarted as, and so on, each with its events; the last one is what counts.
+
+        Raises:
+            Unsettled: it was restarted, and nothing shows yet as what; with `patience`, not longer than that
+        """
         job: answers.Job | None = self._job(remote_id)
         chain = []
         while job is not None:
             events = self._events(job)
             chain.append((job, events))
-            job = self._heir(job, events)
+            job = self._heir(job, events, patience)
         return chain
 
-    def _heir(self, job: answers.Job, events: list[answers.Event]) -> answers.Job | None:
-        """The job that this one was restarted as: a later one, which its events name, or else one with its key.
+    def _heir(self, job: answers.Job, events: list[answers.Event], patience: timedelta | None) -> answers.Job | None:
+        """The job that this one was restarted as: a later one, which its events name, or else one like it in the list.
 
         Where an event names it is not documented, so it is looked for in the message. The heir's own events may name
         the job that it goes on with, which is no later one.
         """
-        restarts = [event.message or "" for event in events if event.kind == "job_restarted"]
-        if not restarts or job.state == RemoteState.SUCCEEDED:
+        restarts = [event for event in events if event.kind == "job_restarted"]
+        if job.state == RemoteState.SUCCEEDED or not (restarts or job.state == RemoteState.FAILED):
             return None
-        named = {found for message in restarts for found in answers.JOB_ID.findall(message)} - {job.id}
-        others = map(self._named, named) if named else (one for one in self._newest() if one.follows(job))
-        later = [other for other in others if other.rank > job.rank]
-        return max(later, key=lambda other: other.rank, default=None)
+        ids = {found for event in restarts for found in answers.JOB_ID.findall(event.message or "")} - {job.id}
+        kin = [self._named(one) for one in ids]
+        if not any(one.rank > job.rank for one in kin):
+            kin += self._kin(job, restarts)
+        later = [one for one in kin if one.rank > job.rank]
+        if later or not restarts or not job.state.is_final:
+            return max(later, key=lambda one: one.rank, default=None)
+        since = events[events.index(restarts[-1]) :]
+        if kin and any(event.is_complaint for event in since):  # it is the heir itself, and has ended by itself
+            return None
+        if patience is not None and datetime.now(UTC) - restarts[-1].at > patience:
+            return None
+        said = f"{self._name}: job {job.id} was restarted there, and its list does not show yet as which one"
+        raise Unsettled(f"{said}; it is looked for again every {HEIR_SECONDS:.0f} s", HEIR_SECONDS)
+
+    def _kin(self, job: answers.Job, restarts: list[answers.Event]) -> list[answers.Job]:
+        """Those of the list that were made for the same submission: by the key, or like a restart just after one."""
+        listed = self._newest()
+        own = next((one for one in listed if one.id == job.id and one.key), job)  # a list is sure to name the key
+        at = restarts[-1].at if restarts else None
+        return [one for one in listed if one.is_kin_of(own) or (at is not None and one.may_follow(own, at))]
 
     def _named(self, remote_id: str) -> answers.Job:
         """A job that an event names; one that is not there may be so in a moment."""
         told = self._api.look(_path(remote_id))
         if isinstance(told, Refusal) and told.status == 404:
-            told = replace(told, meaning=Meaning.RETRY)
+            said = f"{self._name}: a restart goes on as job {remote_id}, which is not there yet"
+            raise Unsettled(said, HEIR_SECONDS)
         return self._api.typed(answers.Job, told)
 
 

@@ -37,7 +37,7 @@ TRAINED_ON, MEASURED_ON = "/data/train", "/data/test"
 DENIALS = {
     "402": Denial(402, shapes.NO_CREDITS),
     "quota": Denial(402, shapes.NO_CREDITS),
-    "slot": Denial(429, "The account already runs as many jobs as it may at once."),
+    "slot": Denial(429, shapes.NO_SLOT),
 }
 
 

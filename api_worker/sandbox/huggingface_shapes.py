@@ -31,6 +31,8 @@ WORDS = {
     Phase.CANCELLED: "CANCELED",
 }
 NO_CREDITS = "The account's credits are used up."
+NO_SLOT = "The account already runs as many jobs as it may at once."
+ENDED = {Reason.QUOTA: NO_CREDITS, Reason.SLOT: NO_SLOT}  # of a job that was accepted; the sentences are ours
 # USD an hour
 MACHINES = {"l4x1": 0.80, "a10g-small": 1.00, "l40sx1": 1.80, "a100-large": 2.50, "h200": 5.00}
 
@@ -41,7 +43,7 @@ def job_object(job: SandboxJob, now: float) -> dict[str, Any]:
     started = min(job.running_at, until)
     message = None
     if job.phase(now) == Phase.FAILED and job.failure is not None:
-        message = NO_CREDITS if job.failure.reason == Reason.QUOTA else "Job failed with exit code: 1."
+        message = ENDED.get(job.failure.reason, "Job failed with exit code: 1.")
     return {
         "type": "job",
         "id": job.id,

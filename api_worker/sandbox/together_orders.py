@@ -15,7 +15,6 @@ from api_worker.sandbox.together_files import PREFERENCE
 MODELS = ("sandbox-base", "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference")
 KEY_IN_SUFFIX = re.compile(r"(?:^|-)(ty-[a-z0-9]+(?:-\d+)?)$")
 SUFFIX_LIMIT = 40
-MAX_ALPHA = 512
 METHODS = ("sft", "dpo")
 FIELDS = frozenset({"model", "training_file", "validation_file", "suffix", "random_seed", "packing", "max_seq_length"})
 HYPERPARAMETERS = frozenset({"n_epochs", "n_evals", "n_checkpoints", "batch_size", "gradient_accumulation_steps"})

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gpu_worker.backends.hardware import Hardware
-    from gpu_worker.training_config import Engine, TrainingConfig
+    from gpu_worker.training_config import Engine, Objective, TrainingConfig
 
 EngineName = Literal["trl", "unsloth"]
 
@@ -26,24 +26,31 @@ class Backend(Protocol):
     PACKAGES: tuple[str, ...]  # whose versions belong to what was measured
     LOSS: str  # TRL's `loss_type`
 
+    def validate(self, config: TrainingConfig, hardware: Hardware) -> None:
+        """See that this engine can do here what the config asks, before anything is loaded.
+
+        Raises:
+            Invalid: it cannot; says why and what can
+        """
+
     def load(
         self, folder: Path, config: TrainingConfig, hardware: Hardware
-    ) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-        """The base model with a fresh adapter on it, ready to train, and its tokenizer.
+    ) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
+        """The base model with a fresh adapter on it, or for a `full` run itself, ready to train, and its tokenizer.
 
         Raises:
             Permanent: this machine cannot do what the config asks
         """
 
 
-def choose_engine(wanted: Engine) -> EngineName:
-    """The engine that is meant; `auto` is Unsloth where it is installed. Imports neither.
+def choose_engine(wanted: Engine, objective: Objective = "sft") -> EngineName:
+    """The engine that is meant; `auto` is Unsloth where it is installed and can. Imports neither.
 
     Raises:
         Invalid: it is not installed
     """
     if wanted == "auto":
-        return "unsloth" if _is_installed("unsloth") else "trl"
+        return "unsloth" if _is_installed("unsloth") and objective == "sft" else "trl"
     if not _is_installed(wanted):
         raise Invalid(
             f"engine {wanted} is not installed here; `pip install --no-deps -r requirements-unsloth.lock` adds "

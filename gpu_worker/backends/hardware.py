@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import platform
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
-FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm; elsewhere a CPU emulates bfloat16
+from gpu_worker.fitting.machine import cpu_facts, has_fast_bf16
 
 
 @dataclass(frozen=True)
@@ -30,15 +29,5 @@ def find_hardware() -> Hardware:
     if torch.cuda.is_available():
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         return Hardware("cuda", torch.cuda.get_device_name(0), dtype)
-    about = _cpuinfo()
-    flags = set(about.get("flags", about.get("Features", "")).split())
-    name = about.get("model name", platform.processor() or platform.machine())
-    return Hardware("cpu", name, torch.bfloat16 if flags & FAST_BF16_FLAGS else torch.float32)
-
-
-def _cpuinfo() -> dict[str, str]:
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return {}
-    pairs = (line.partition(":") for line in path.read_text().splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    name = cpu_facts().get("model name", platform.processor() or platform.machine())
+    return Hardware("cpu", name, torch.bfloat16 if has_fast_bf16() else torch.float32)

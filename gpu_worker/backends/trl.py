@@ -5,10 +5,12 @@ Proven on a CPU. The CUDA path is complete but unproven: no card was at hand whe
 
 from __future__ import annotations
 
+import importlib.util
 from typing import TYPE_CHECKING, Any
 
+import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from queue_app.errors import Invalid
 from queue_app.job_type import nearest
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import nn
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gpu_worker.backends.hardware import Hardware
     from gpu_worker.training_config import TrainingConfig
@@ -25,19 +28,37 @@ PACKAGES = ("trl", "transformers", "peft", "bitsandbytes", "torch")
 LOSS = "chunked_nll"  # the same numbers; never holds the logits of a whole sequence, and computes none for prompts
 
 
-def load(folder: Path, config: TrainingConfig, hardware: Hardware) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """The base model with a fresh adapter on it; see `Backend.load`."""
+def validate(config: TrainingConfig, hardware: Hardware) -> None:
+    """See that all that is asked can be done here; see `Backend.validate`."""
+    if config.packing != "bfd":
+        return
+    if hardware.on_cpu or importlib.util.find_spec("flash_attn") is None:
+        raise Invalid(
+            "packing: bfd needs a GPU and flash-attn, which keeps the examples of a row from seeing one another; here "
+            "packing: wrapped runs, in which they do, or none"
+        )
+
+
+def load(
+    folder: Path, config: TrainingConfig, hardware: Hardware
+) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model with a fresh adapter on it, or itself; see `Backend.load`."""
+    full = config.method == "full"
     model = AutoModelForCausalLM.from_pretrained(
         folder,
-        dtype=hardware.dtype,
+        dtype=torch.float32 if full else hardware.dtype,  # bfloat16 would swallow most of AdamW's steps
+        attn_implementation="flash_attention_2" if config.packing == "bfd" else None,
         device_map={"": "cpu" if hardware.on_cpu else 0},
         quantization_config=_four_bits(hardware) if config.method == "qlora" else None,
         local_files_only=True,
     )
     keep_weights_in_place(model)
     model.config.use_cache = False
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if full:
+        return model, tokenizer
     check_targets(model, config)
-    return get_peft_model(model, _adapter(config)), AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    return get_peft_model(model, _adapter(config)), tokenizer
 
 
 def check_targets(model: nn.Module, config: TrainingConfig) -> None:

@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 
 from unsloth import FastLanguageModel  # first: it changes transformers and TRL as it is imported
 
+# isort: split
+import torch
+
 from gpu_worker.backends.trl import check_targets, keep_weights_in_place
-from queue_app.errors import Permanent
+from queue_app.errors import Invalid, Permanent
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from peft import PeftModel
-    from transformers import PreTrainedTokenizerBase
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from gpu_worker.backends.hardware import Hardware
     from gpu_worker.training_config import TrainingConfig
@@ -28,15 +31,27 @@ LOSS = "nll"  # Unsloth has chunks of its own
 CUDA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 
-def load(folder: Path, config: TrainingConfig, hardware: Hardware) -> tuple[PeftModel, PreTrainedTokenizerBase]:
-    """The base model with a fresh adapter on it; see `Backend.load`."""
+def validate(config: TrainingConfig, hardware: Hardware) -> None:
+    """See that all that is asked can be done by Unsloth; see `Backend.validate`."""
+    del hardware
+    for name, value in (("objective", "dpo"), ("packing", "bfd")):
+        if getattr(config, name) == value:
+            raise Invalid(f"{name}: {value} does not go through Unsloth here; use engine: trl")
+
+
+def load(
+    folder: Path, config: TrainingConfig, hardware: Hardware
+) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
+    """The base model with a fresh adapter on it, or itself; see `Backend.load`."""
+    full = config.method == "full"
     wanted = config.gradient_checkpointing
     checkpointing = "unsloth" if wanted or (wanted is None and not hardware.on_cpu) else False
     quantised = config.method == "qlora"
     model, tokenizer = FastLanguageModel.from_pretrained(
         str(folder),
         max_seq_length=config.sequence_len,
-        dtype=hardware.dtype,
+        dtype=torch.float32 if full else hardware.dtype,
+        full_finetuning=full,
         load_in_4bit=quantised,
         use_gradient_checkpointing=checkpointing,
         local_files_only=True,
@@ -44,6 +59,8 @@ def load(folder: Path, config: TrainingConfig, hardware: Hardware) -> tuple[Peft
     if quantised and not getattr(model, "is_loaded_in_4bit", False):
         raise Permanent("Unsloth cannot hold this model in 4 bits on this machine; use method: lora, or engine: trl")
     keep_weights_in_place(model)
+    if full:
+        return model, tokenizer
     check_targets(model, config)
     model = FastLanguageModel.get_peft_model(
         model,

@@ -1,6 +1,6 @@
 """The command line: nouns and verbs over the store. `--json` speaks to machines on stdout, hints go to stderr.
 
-Exit codes: 0 ok · 1 failed · 2 a gate or cap said no · 3 usage or validation · 4 not found · 124 timeout ·
+Exit codes: 0 ok · 1 failed · 2 a gate, cap or balance said no · 3 usage or validation · 4 not found · 124 timeout ·
 130 interrupted.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 from typer.exceptions import TyperException
 
-from queue_app.cli import data, jobs, kinds, money, recipes, yard
+from queue_app.cli import data, jobs, kinds, money, recipes, workers, yard
 from queue_app.cli.output import complain
 from queue_app.cli.root import RootGroup
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(data.app, name="data")
+app.add_typer(workers.app, name="workers")
 kinds.register(app)
 recipes.register(app)
 money.register(app)
@@ -36,11 +37,14 @@ yard.register(app)
 def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:
-        code = app(list(arguments), standalone_mode=False)
+        code = app(list(arguments), prog_name="tuneyard", standalone_mode=False)
     except TyperException as error:
         message = getattr(error, "format_message", error.__str__)()
         if message:  # it is empty where the help has been shown instead
-            complain(message)
+            context = getattr(error, "ctx", None)
+            path = context.command_path if context is not None else "tuneyard"
+            joint = "" if message.endswith("?") else ";"
+            complain(f"{message.rstrip('.')}{joint} `{path} --help` lists what it takes")
         return USAGE
     except TuneyardError as error:
         complain(str(error))

@@ -11,12 +11,26 @@ import typer
 from typer.core import TyperGroup
 
 from queue_app.cli import context
-from queue_app.cli.output import AsJson, Quiet, ago, as_dict, console, hint, next_commands, table, write, write_json
+from queue_app.cli.output import (
+    AsJson,
+    Quiet,
+    ago,
+    as_dict,
+    console,
+    hint,
+    next_commands,
+    size_text,
+    table,
+    write,
+    write_json,
+)
 from queue_app.cli.submit import COMMON, command_of, option
 from queue_app.errors import NotFound
 from queue_app.job_type import find_job_type, kinds
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.tree import Tree
 
     from queue_app.store import Artifact, Job
@@ -72,7 +86,7 @@ def list_datasets(as_json: AsJson = False, quiet: Quiet = False) -> None:
             [
                 a.id[7:19],
                 _count_text(_examples(a, made[a.id])),
-                f"{a.size_bytes / 2**20:.1f} MiB",
+                size_text(a.size_bytes),
                 getattr(made[a.id], "kind", "–"),
                 ago(a.created_at),
             ]
@@ -97,8 +111,10 @@ def show(
         write_json({**as_dict(artifact), **told})
         return
     console().print(_tree(artifact))
-    if not statistics and (count := _examples(artifact, _maker(artifact))) is not None:
-        statistics = {"examples": count}
+    maker = _maker(artifact)
+    if not statistics and (count := _examples(artifact, maker)) is not None:
+        statistics = {**((maker.result if maker is not None else None) or {}), "examples": count}
+        statistics = {name: value for name, value in statistics.items() if isinstance(value, int | dict)}
     figures = {name: value for name, value in statistics.items() if isinstance(value, int | float | str)}
     if figures:
         write("")
@@ -106,6 +122,9 @@ def show(
             ["FIGURE", "VALUE"],
             [[name, f"{value:,}" if isinstance(value, int) else str(value)] for name, value in figures.items()],
         )
+    for columns, rows in _counts(statistics):
+        write("")
+        table(columns, rows)
     if "histogram" in statistics:
         _draw(statistics["histogram"])
     write("")
@@ -115,6 +134,8 @@ def show(
         write(f"… {len(files) - SHOWN_FILES} more in {place}")
     if artifact.kind == "dataset":
         next_commands(f"tuneyard data audit {artifact.id[7:19]}")
+    elif artifact.job_id is not None:
+        next_commands(f"tuneyard jobs show {artifact.job_id}")
 
 
 def _maker(artifact: Artifact) -> Job | None:
@@ -138,6 +159,18 @@ def _figures_of(report: dict[str, Any]) -> dict[str, Any]:
     for check in report.get("checks", ()):
         figures[f"{check['name']}={check['limit']:g}"] = "passed" if check["passed"] else "failed"
     return figures
+
+
+def _counts(statistics: dict[str, Any]) -> Iterator[tuple[list[str], list[list[str]]]]:
+    """Columns and rows of what is counted by name: one number for each, or several of like meaning."""
+    for name, part in statistics.items():
+        parts = part if isinstance(part, dict) else {}
+        each = {key: value if isinstance(value, dict) else {"count": value} for key, value in parts.items()}
+        heads = list(next(iter(each.values()), ()))
+        numbers = [list(counts.values()) for counts in each.values() if list(counts) == heads]
+        if heads and len(numbers) == len(each) and all(type(count) is int for row in numbers for count in row):
+            rows = [[key, *map(_count_text, row)] for key, row in zip(each, numbers, strict=True)]
+            yield [name.upper().replace("_", " "), *map(str.upper, heads)], rows
 
 
 def _examples(artifact: Artifact, maker: Job | None) -> int | None:
@@ -174,7 +207,7 @@ def _tree(artifact: Artifact, above: Tree | None = None) -> Tree:
     from rich.tree import Tree
 
     job = _maker(artifact)
-    size = f"{artifact.size_bytes / 2**20:.1f} MiB"
+    size = size_text(artifact.size_bytes)
     label = Text.assemble((artifact.id[7:19], "bold"), f"  {artifact.kind}  {size}  {ago(artifact.created_at)}")
     if job is not None:
         label.append_text(Text.assemble("\n", (job.kind, "dim"), f" {job.id}  {_spec(job)}"))

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from queue_app.cli import context
+from queue_app.cli.costs import costs
 from queue_app.cli.happenings import told
+from queue_app.cli.limits import limit_lines
 from queue_app.cli.output import (
     AsJson,
-    ago,
+    JobId,
     as_dict,
     console,
     duration,
     next_commands,
     state_text,
-    usd,
-    usd_range,
     write_json,
 )
 from queue_app.lifecycle import FINAL, Cause, Reason, State
 
 if TYPE_CHECKING:
-    from queue_app.store import Bill, Job
+    from queue_app.store import Job
 
 # What to do about a failure, by whose matter it is; None: trying again is all there is.
 ADVICE: dict[Cause, str] = {
@@ -41,30 +39,28 @@ ADVICE: dict[Cause, str] = {
 }
 
 
-def explain(
-    job_id: Annotated[str, typer.Argument(metavar="ID", help="Id or unique prefix of one.")], as_json: AsJson = False
-) -> None:
+def explain(job_id: JobId, as_json: AsJson = False) -> None:
     """Say in words what happened to a job, where it stands and why, what it cost, and what to do next."""
     read = context.read()
     job = read.find(job_id)
     happened = told(read.history(job.id))
-    bill = context.store().bills.get(job.id)
-    stands, todo = _stands(job), next_steps(job)
+    bills = context.store().bills.of(job.id)
+    stands, todo = standing(job), next_steps(job)
     if as_json:
-        cost = as_dict(bill) if bill else None
+        cost = [as_dict(bill) for bill in bills]
         write_json({"id": job.id, "happened": happened, "stands": stands, "cost": cost, "next": todo})
         return
     out = console()
     out.print(f"{job.step or job.kind}  {job.id}  ", state_text(job))
-    for title, lines in (("happened", happened), ("stands", stands), ("cost", _cost(job, bill))):
+    for title, lines in (("happened", happened), ("stands", stands), ("cost", costs(job, bills))):
         for line in lines:
             out.print(f"  {title:<9} {line}", soft_wrap=True)
             title = ""
     next_commands(*todo)
 
 
-def _stands(job: Job) -> list[str]:
-    """Where a job stands and why."""
+def standing(job: Job) -> list[str]:
+    """Where a job stands and why, a line each."""
     if job.state == State.WAITING and job.reason is not None:
         return _waits(job, job.reason)
     if job.state == State.QUEUED:
@@ -87,12 +83,16 @@ def _waits(job: Job, reason: Reason) -> list[str]:
     if reason == Reason.SLOT and job.due_at is None and job.pool is not None:
         return _line(job.id, job.pool)
     if reason == Reason.APPROVAL:
-        return [f"it waits for your approval: {_last_word(job)}"]
+        return [f"it waits for your approval: {_last_word(job)}", f"the caps are asked again {_when(job.due_at)}"]
     if reason == Reason.REMOTE:
         remote = (job.progress or {}).get("remote", "not seen yet")
-        return [f"its remote job at {job.account or 'the provider'} is {remote}; the next look is {_when(job.due_at)}"]
+        seen = f"its remote job at {job.account or 'the provider'} is {remote}; the next look is {_when(job.due_at)}"
+        last = context.read().history(job.id)[-1].detail.get("why")
+        return [seen, str(last)] if last else [seen]
     if reason in (Reason.BACKOFF, Reason.BUDGET, Reason.SLOT):
         return [*_paused(job), f"the next try is {_when(job.due_at)}: {job.failure or _last_word(job)}"]
+    if reason == Reason.GPU:
+        return [f"it waits for its card, the next look is {_when(job.due_at)}: {_last_word(job)}"]
     return [f"it waits for {reason}"]
 
 
@@ -103,9 +103,13 @@ def _line(job_id: str, pool: str) -> list[str]:
     before = line.index(job_id) if job_id in line else len(line)
     if use is None:
         return [f"it waits for a slot at {pool}; {before} wait before it"]
-    size = "an unknown number of" if use.pool.size is None else str(use.pool.size)
-    believed = "" if use.pool.believed is None else f" (a refusal lowered it to {use.pool.believed})"
-    return [f"it waits for a slot at {pool}: {use.held} of {size} are held{believed}; {before} wait before it"]
+    held = f"{use.held} of {use.pool.size} are held"
+    if use.pool.size is None:
+        held = f"{use.held} are held, of how many nobody knows"
+    return [
+        f"it waits for a slot at {pool}: {held}; {before} wait before it",
+        *limit_lines(use),
+    ]
 
 
 def _paused(job: Job) -> list[str]:
@@ -126,23 +130,7 @@ def _when(time: datetime | None) -> str:
     if time is None:
         return "not set"
     seconds = (time - datetime.now(UTC)).total_seconds()
-    return f"in {duration(seconds)} ({time:%m-%d %H:%M} UTC)" if seconds > 0 else f"due since {ago(time)}"
-
-
-def _cost(job: Job, bill: Bill | None) -> list[str]:
-    if bill is None:
-        return [] if job.account is None else ["nothing was quoted yet"]
-    tokens = "" if bill.quoted_tokens is None else f" for {bill.quoted_tokens:,} tokens"
-    lines = [f"quoted {usd_range(bill.quoted_low_usd, bill.quoted_high_usd)}{tokens} at {bill.account}"]
-    if bill.approved_by is not None:
-        lines.append(f"approved by {bill.approved_by} {ago(bill.approved_at)}")
-    if bill.committed_at is None:
-        return [*lines, "nothing is committed to: nothing is owed"]
-    if bill.billed_at is None:
-        return [*lines, f"committed to {ago(bill.committed_at)}; not billed yet"]
-    counted = "" if bill.billed_tokens is None else f" for {bill.billed_tokens:,} tokens"
-    price = "the provider tells no price" if bill.billed_usd is None else f"billed {usd(bill.billed_usd)}"
-    return [*lines, f"{price}{counted}"]
+    return f"in {duration(seconds)} ({time:%m-%d %H:%M} UTC)" if seconds > 0 else "due now"
 
 
 def next_steps(job: Job) -> list[str]:

@@ -23,6 +23,7 @@ SENTENCES: dict[Event, str] = {
     Event.POLL_SCHEDULED: "looked at; it was not over yet",
     Event.RETRY_SCHEDULED: "put off",
     Event.RELEASED: "handed back by {actor}, which was told to stop",
+    Event.REPAIRED: "repaired",
     Event.LEASE_EXPIRED: "lost: its worker fell silent",
     Event.REUSED: "the same had been done before",
     Event.SUCCEEDED: "succeeded",
@@ -60,6 +61,8 @@ def _sentence(event: JobEvent) -> str:
     text = SENTENCES[event.name].format(actor=event.actor, attempt=event.attempt)
     if "slot" in detail:
         return f"a slot at {detail['slot']} was given to it"
+    if "after" in detail:
+        return f"{text}: {detail['why']}"
     if "why" in detail:
         again = f"; the next try was {duration(float(detail['seconds']))} later" if "seconds" in detail else ""
         return f"put off: {detail['why']}{again}"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from queue_app.cli.output import AsJson, hint, table, write, write_json
+from queue_app.cli.output import AsJson, hint, next_commands, table, write, write_json
 from queue_app.job_type import JobType, Spec, find_job_type
 from queue_app.job_type import kinds as all_kinds
 
@@ -55,6 +55,8 @@ def _detail(job_type: JobType[Any, Any], as_json: bool) -> None:
     made = [[name, "", field.description or ""] for name, field in job_type.result.model_fields.items()]
     write("")
     table(["RESULT", "", "MEANING"], made, wrap=True)
+    needed = [f"--{name.replace('_', '-')} …" for name, field in fields(job_type.spec) if field.is_required()]
+    next_commands(" ".join(["tuneyard jobs submit", job_type.kind, *needed]))
 
 
 def fields(spec: type[Spec]) -> list[tuple[str, FieldInfo]]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from queue_app.cli import context
+from queue_app.cli.metrics import falling_loss
 from queue_app.cli.output import as_dict, console, hint, progress_text, state_text, took, write_json_line
-from queue_app.lifecycle import FINAL
+from queue_app.lifecycle import FINAL, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from queue_app.runner import Runner
     from queue_app.store import Job
 
 LOOK_SECONDS = 0.5
-LEAST_PAUSE_SECONDS = 0.02
 IDLE_SECONDS = 10.0  # a due job that nobody has taken for so long deserves a word
 
 
@@ -43,12 +41,13 @@ def _read(job_ids: Sequence[str]) -> list[Job]:
 
 
 def _watch_live(job_ids: Sequence[str]) -> list[Job]:
+    from rich.console import Group
     from rich.live import Live
 
     with Live(console=console(), refresh_per_second=4, transient=False) as live:
         while True:
             found = _read(job_ids)
-            live.update(_picture(found))
+            live.update(Group(_picture(found), falling_loss(found)))
             if all(job.state in FINAL for job in found):
                 return found
             time.sleep(LOOK_SECONDS)
@@ -67,9 +66,7 @@ def _picture(found: Sequence[Job]) -> Table:
         share = 1.0 if job.state == "succeeded" else min(1.0, done)
         bar = ProgressBar(total=1.0, completed=share, width=12) if job.attempt else ""
         grid.add_row(job.id, job.step or job.kind, state_text(job), bar, progress_text(job), took(job))
-    word = _idle_word(found)
-    if word:
-        grid.caption = word
+    grid.caption = "\n".join(_words_on(found)) or None
     return grid
 
 
@@ -87,7 +84,7 @@ def _line(job: Job) -> Text:
 def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Job]:
     """Tell of each change: a state, its reason, a request, or a tenth of the way."""
     told: dict[str, str] = {}
-    warned = False
+    said: set[str] = set()
     while True:
         found = _read(job_ids)
         for job in found:
@@ -100,10 +97,7 @@ def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Jo
                 tell(job)
         if all(job.state in FINAL for job in found):
             return found
-        word = _idle_word(found)
-        if word and not warned:
-            hint(word)
-            warned = True
+        say_once(found, said)
         time.sleep(LOOK_SECONDS)
 
 
@@ -112,51 +106,27 @@ def _is_poll(before: str, line: str) -> bool:
     return "remote" in before and "running" in line
 
 
-def _idle_word(found: Sequence[Job]) -> str:
+def say_once(found: Sequence[Job], said: set[str]) -> None:
+    """Say what a person may have to do before jobs go on, unless it is in `said`; it is then."""
+    for word in _words_on(found):
+        if word not in said:
+            hint(word)
+        said.add(word)
+
+
+def _words_on(found: Sequence[Job]) -> list[str]:
+    costly = [job.id for job in found if job.reason == Reason.APPROVAL]
+    words = [f"waiting for your approval: `tuneyard approve {' '.join(costly)}`"] if costly else []
+    for account in sorted({job.account for job in found if job.reason == Reason.BUDGET and job.account}):
+        words.append(f"{account} is left alone for want of money or quota; then: `tuneyard providers resume {account}`")
+    return words + _idle_words(found)
+
+
+def _idle_words(found: Sequence[Job]) -> list[str]:
     if any(job.state == "running" for job in found):
-        return ""
+        return []
     since = datetime.now(UTC) - timedelta(seconds=IDLE_SECONDS)
     idle = sorted({job.queue for job in found if job.state == "queued" and job.due_at and job.due_at < since})
     if not idle:
-        return ""
-    return f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"
-
-
-def _seconds_until_due(job: Job) -> float:
-    """At most a second, for it may be cancelled from elsewhere, and what is waited for ends when it ends."""
-    if job.due_at is None:
-        return 1.0
-    return min(1.0, max(0.0, (job.due_at - datetime.now(UTC)).total_seconds()))
-
-
-def watch_here(runner: Runner, job_id: str) -> Job:
-    """Run one job in this process until it has ended, with its progress on stderr."""
-    from rich.console import Console
-    from rich.status import Status
-    from rich.text import Text
-
-    done = threading.Event()
-    out = Console(stderr=True, highlight=False)
-
-    def show(status: Status) -> None:
-        while not done.wait(LOOK_SECONDS):
-            job = runner.store.read.job(job_id)
-            status.update(Text.assemble(f"{job.kind}  ", state_text(job), f"  {progress_text(job)}"))
-
-    with Status(job_id, console=out) as status:
-        shower = threading.Thread(target=show, args=(status,), daemon=True)
-        shower.start()
-        try:
-            while (job := runner.store.read.job(job_id)).state not in (*FINAL, "paused"):
-                pause = _seconds_until_due(job)
-                if pause > 0 or not runner.run(job_id=job_id):  # another worker may have been quicker
-                    time.sleep(max(pause, LEAST_PAUSE_SECONDS))
-        except KeyboardInterrupt:
-            runner.stopping.set()
-            raise
-        finally:
-            done.set()
-            shower.join()
-    if job.failure:
-        hint(f"{job.id}  {job.state}: {job.failure}")
-    return job
+        return []
+    return [f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from queue_app.cli import context
+from queue_app.cli.costs import up_to
 from queue_app.cli.output import AsJson, as_dict, hint, next_commands, table, usd, usd_range, write, write_json
 from queue_app.errors import Invalid
 from queue_app.lifecycle import Reason, State
@@ -30,16 +31,18 @@ class By(StrEnum):
 
 @dataclass(frozen=True)
 class Sum:
-    """What the jobs of one group were quoted and billed, in USD; what is unknown is counted, never taken for 0."""
+    """What the starts of one group were quoted and billed, in USD; what is unknown is counted, never taken for 0."""
 
     of: str
     jobs: int
+    starts: int  # a job that was sent again after it was billed has several
     quoted_low_usd: float
     quoted_high_usd: float
     quote_unknown: int
-    unbilled: int  # jobs that are still to be billed
+    unbilled: int  # starts that are still to be billed
     billed_usd: float
-    bill_unknown: int  # jobs whose provider tells no price
+    bill_unknown: int  # starts whose provider tells no price
+    bill_estimated: int  # starts whose bill is an estimate, or their quote
     spent_usd: float  # the bill where there is one, else the high end of the quote: what counts against caps
 
 
@@ -53,15 +56,15 @@ def approve(
     job_ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Jobs that wait for approval.")],
     as_json: AsJson = False,
 ) -> None:
-    """Let jobs go on although they would break a cap, at the price they are quoted."""
+    """Let jobs go on although they would break a cap, up to the price they are quoted; a dearer one asks again."""
     found = [_waiting(job_id) for job_id in job_ids]
     bills = context.store().bills
-    moved = [(bills.approve(job.id, actor=context.actor()), bills.get(job.id)) for job in found]
+    moved = [(bills.approve(job.id, actor=context.actor()), bills.going(job.id)) for job in found]
     if as_json:
         write_json([as_dict(job) | {"bill": as_dict(bill) if bill else None} for job, bill in moved])
         return
     for job, bill in moved:
-        write(f"{job.id}  {job.state}, approved at {_quoted(bill)}")
+        write(f"{job.id}  {job.state}, approved {up_to(bill.approved_usd if bill else None)}; a dearer plan asks again")
     next_commands(*(f"tuneyard jobs wait {job.id}" for job, _ in moved))
 
 
@@ -71,10 +74,6 @@ def _waiting(job_id: str) -> Job:
         beside = f" ({job.reason})" if job.reason else ""
         raise Invalid(f"job {job.id} does not wait for approval: it is {job.state}{beside}")
     return job
-
-
-def _quoted(bill: Bill | None) -> str:
-    return "an unknown price" if bill is None else usd_range(bill.quoted_low_usd, bill.quoted_high_usd)
 
 
 def spend(
@@ -93,10 +92,12 @@ def spend(
         hint("nothing was committed to yet; `tuneyard quote RECIPE` says what a recipe would cost")
         return
     total = _sum("all", [bill for bill, _ in bills])
-    columns = [by.upper(), "JOBS", "QUOTED", "BILLED", "NOT BILLED YET", "PRICE NOT TOLD", "AGAINST CAPS"]
+    columns = [by.upper(), "JOBS", "STARTS", "QUOTED", "BILLED", "NOT BILLED YET", "PRICE NOT TOLD", "AGAINST CAPS"]
     table(columns, [_row(each) for each in [*sums, total]])
     if total.quote_unknown:
-        hint(f"{total.quote_unknown} of {total.jobs} jobs have no known quote; they count as $0.00 in the sums")
+        hint(f"{total.quote_unknown} of {total.starts} starts have no known quote; they count as $0.00 in the sums")
+    if total.bill_estimated:
+        hint(f"{total.bill_estimated} of {total.starts} bills are estimates: the provider does not tell the price")
 
 
 def _group(by: By, bill: Bill, job: Job) -> str:
@@ -111,13 +112,15 @@ def _sum(name: str, bills: Sequence[Bill]) -> Sum:
     billed = [bill for bill in bills if bill.billed_at is not None]
     return Sum(
         of=name,
-        jobs=len(bills),
+        jobs=len({bill.job_id for bill in bills}),
+        starts=len(bills),
         quoted_low_usd=sum(bill.quoted_low_usd or 0.0 for bill in bills),
         quoted_high_usd=sum(bill.quoted_high_usd or 0.0 for bill in bills),
         quote_unknown=sum(bill.quoted_high_usd is None for bill in bills),
         unbilled=len(bills) - len(billed),
         billed_usd=sum(bill.billed_usd or 0.0 for bill in billed),
         bill_unknown=sum(bill.billed_usd is None for bill in billed),
+        bill_estimated=sum(bill.is_estimate for bill in billed),
         spent_usd=sum(_spent(bill) for bill in bills),
     )
 
@@ -130,4 +133,4 @@ def _spent(bill: Bill) -> float:
 def _row(each: Sum) -> list[str]:
     quoted = usd_range(each.quoted_low_usd, each.quoted_high_usd)
     counts = [str(each.unbilled), str(each.bill_unknown)]
-    return [each.of, str(each.jobs), quoted, usd(each.billed_usd), *counts, usd(each.spent_usd)]
+    return [each.of, str(each.jobs), str(each.starts), quoted, usd(each.billed_usd), *counts, usd(each.spent_usd)]

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from queue_app.store.money import dollars
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -24,6 +26,8 @@ WIDTH = 100  # columns a table never passes when its output is no terminal
 
 AsJson = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Ids only.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="Id or unique prefix of one.")]
+JobIds = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids or unique prefixes of them.")]
 
 STATE_STYLES = {
     "queued": "cyan",
@@ -138,7 +142,13 @@ def _lines(name: str, value: Any) -> Iterator[str]:
         yield f"{name}:"
         yield from (f"  {part}" for part in value)
     else:
-        yield f"{name} = {f'{value:.4g}' if isinstance(value, float) else value}"
+        yield f"{name} = {_value_text(value)}"
+
+
+def _value_text(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}"
 
 
 def state_text(job: Job) -> Text:
@@ -165,6 +175,13 @@ def progress_text(job: Job) -> str:
     return " · ".join(words) or str(told.get("phase", ""))
 
 
+def size_text(size_bytes: int) -> str:
+    """A size in the unit that tells it from nothing."""
+    if size_bytes < 2**20:
+        return f"{size_bytes / 2**10:,.1f} KiB"
+    return f"{size_bytes / 2**20:,.1f} MiB" if size_bytes < 2**30 else f"{size_bytes / 2**30:,.1f} GiB"
+
+
 def ago(then: datetime | None) -> str:
     """How long ago something was."""
     return f"{duration((datetime.now(UTC) - then).total_seconds())} ago" if then else "–"
@@ -182,7 +199,7 @@ def usd(amount: float | None) -> str:
     """An amount of money; what is less than a cent keeps the digits that tell it from nothing."""
     if amount is None:
         return "unknown"
-    return f"${amount:,.4f}" if 0 < amount < 0.01 else f"${amount:,.2f}"
+    return dollars(amount)[0]
 
 
 def usd_range(low: float | None, high: float | None) -> str:

@@ -116,7 +116,9 @@ def show_outcome(found: list[Job]) -> None:
     for job in failed:
         hint(f"{job.step or job.id} failed ({job.cause}): {job.failure}")
     if failed:
-        next_commands(f"tuneyard jobs logs {failed[0].id}", f"tuneyard jobs retry {failed[0].id}")
+        next_commands(f"tuneyard jobs explain {failed[0].id}", f"tuneyard jobs retry {failed[0].id}")
+    elif found and found[0].run_id and all(job.kind != "adapter.merge" for job in found):
+        next_commands(f"tuneyard jobs ls --run {found[0].run_id}")
 
 
 # What a step's row shows of its result: field → how it is written.

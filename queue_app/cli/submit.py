@@ -11,10 +11,24 @@ import typer
 from typer.core import TyperGroup
 
 from queue_app.cli import context
+from queue_app.cli.explain import next_steps
+from queue_app.cli.here import submit_here
 from queue_app.cli.kinds import default_text, fields
-from queue_app.cli.output import AsJson, Quiet, as_dict, console, hint, next_commands, show_values, write, write_json
+from queue_app.cli.output import (
+    AsJson,
+    Quiet,
+    as_dict,
+    console,
+    hint,
+    next_commands,
+    show_values,
+    state_text,
+    write,
+    write_json,
+)
 from queue_app.errors import Invalid
 from queue_app.job_type import JobType, find_job_type, kinds, nearest
+from queue_app.lifecycle import NEEDS_A_PERSON
 from queue_app.store.new_job import NewJob
 
 if TYPE_CHECKING:
@@ -104,7 +118,7 @@ def _pairs(words: list[str]) -> dict[str, str]:
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
-            raise Invalid(f'"{word}" is no key=value')
+            raise Invalid(f'"{word}" is no key=value; a field is written as its name, = and its value')
         pairs[name.replace("-", "_")] = value
     return pairs
 
@@ -129,10 +143,11 @@ def submit(job_type: JobType[Any, Any], values: Mapping[str, str | bool], common
         timeout_seconds=seconds,
         reuse=common["reuse"],
     )
-    [job_id] = context.dispatcher().submit(new)
     if common["here"]:
-        finish_here(job_id)
-    _tell(context.read().job(job_id), common)
+        _tell(submit_here(new), common)
+    else:
+        [job_id] = context.dispatcher().submit(new)
+        _tell(context.read().job(job_id), common)
 
 
 def typed(job_type: JobType[Any, Any], values: Mapping[str, str | bool]) -> dict[str, Any]:
@@ -182,30 +197,16 @@ def seconds_of(option: str, text: str | None) -> float | None:
         raise Invalid(f"{option} {text}: {error}") from error
 
 
-def finish_here(job_id: str) -> None:
-    """Run a job in this process, through the same claim a worker makes, until it has ended or waits."""
-    import os
-
-    from queue_app.cli.live import watch_here
-
-    try:
-        watch_here(context.runner(f"here-{os.getpid()}"), job_id)
-    except KeyboardInterrupt:
-        hint(f"\njob {job_id} was interrupted and stays in the queue; a yard goes on with it, or end it:")
-        next_commands("tuneyard up", f"tuneyard jobs cancel {job_id}")
-        raise
-
-
 def _tell(job: Job, common: Mapping[str, Any]) -> None:
     if common["quiet"]:
         write(job.id)
     elif common["as_json"]:
         write_json(as_dict(job))
     else:
-        write(f"{job.id}  {job.kind}  {job.state}")
+        write(f"{job.id}  {job.kind}  {state_text(job)}")
         if common["here"]:
             _show_result(job)
-            next_commands(f"tuneyard jobs show {job.id}")
+            next_commands(f"tuneyard jobs show {job.id}", *(next_steps(job) if job.state != "succeeded" else ()))
         else:
             if job.timeout_seconds is None:
                 hint("no deadline; set one with --timeout")
@@ -229,10 +230,13 @@ def _show_result(job: Job) -> None:
 
 
 def exit_code_of(job: Job) -> int:
-    """The exit code that stands for how a job ended: 0 succeeded, 2 a gate said no, 4 an input is missing, else 1."""
+    """The exit code that stands for how a job ended.
+
+    0 succeeded, 2 a gate, a cap or an account said no, 4 an input is missing, else 1.
+    """
     if job.state == "succeeded":
         return 0
-    if job.cause == "gate":
+    if job.cause == "gate" or job.reason in NEEDS_A_PERSON:
         return 2
     failed = [event for event in context.read().history(job.id) if event.name == "failed"]
     return 4 if failed and failed[-1].detail.get("error") == "NotFound" else 1

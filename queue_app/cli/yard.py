@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from queue_app.cli import context
-from queue_app.cli.output import AsJson, hint, next_commands, write, write_json
+from queue_app.cli.output import AsJson, hint, next_commands, size_text, write, write_json
 from queue_app.errors import Invalid
 from queue_app.job_type import QUEUES, nearest
 
@@ -33,9 +33,14 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel="Processes of the yard", context_settings=passes_on, add_help_option=False)(sandbox)
 
 
-def up() -> None:
+def up(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="LINE", help="A line of the Procfile (gpu, cpu, …); repeatable.")
+    ] = None,
+) -> None:
     """Start the yard: broker, sweeper, workers, sandbox, metrics, Flower. Ctrl-C stops it; nothing queued is lost."""
     from queue_app.broker import ping
+    from queue_app.cards import VISIBLE, share_out
     from queue_app.doctor import runs_in, taken_ports
     from queue_app.shipped import find_shipped
     from queue_app.supervisor import Yard, run_yard
@@ -43,20 +48,25 @@ def up() -> None:
     settings = context.settings()
     context.store()  # its tables, before anybody needs them
     home = settings.home.absolute()
-    if not runs_in(home) and (taken := list(taken_ports(settings))):  # a yard that runs here has them, and is told of
+    # a yard that runs here has its ports, and is told of below
+    if not only and not runs_in(home) and (taken := list(taken_ports(settings))):
         raise Invalid("\n       ".join(taken))
-    counts = {"cpu": settings.workers.cpu, "api": settings.workers.api, "gpu": settings.workers.gpu}
+    cards = share_out(settings.workers, os.environ.get(VISIBLE))
+    counts = {"cpu": settings.workers.cpu, "api": settings.workers.api, "gpu": len(cards)}
     if settings.broker.url is not None:
         counts["broker"] = 0
-    hint(
-        f"the yard is in {settings.home}; Flower on http://127.0.0.1:{settings.monitors.flower_port}, metrics on "
-        f"http://127.0.0.1:{settings.monitors.metrics_port}/metrics; Ctrl-C stops everything"
+    monitors = (
+        f"; Flower on http://127.0.0.1:{settings.monitors.flower_port}, metrics on "
+        f"http://127.0.0.1:{settings.monitors.metrics_port}/metrics"
     )
+    hint(f"the yard is in {settings.home}{'' if only else monitors}; Ctrl-C stops everything")
     yard = Yard(
         procfile=find_shipped("Procfile"),
         home=home,
         ready=lambda: ping(settings.broker_url),
         counts=counts,
+        only=only or None,
+        own_env={f"gpu.{place}": {VISIBLE: card} for place, card in enumerate(cards, start=1) if card is not None},
     )
     code = run_yard(yard)
     raise typer.Exit(code)
@@ -88,14 +98,18 @@ def worker(queue: Annotated[str, typer.Argument(help="cpu, api or gpu")]) -> Non
     import socket
 
     from queue_app.celery_app import work
+    from queue_app.presence import present
 
     if queue not in QUEUES:
         raise Invalid(f'there is no queue "{queue}"{nearest(queue, list(QUEUES))}; there are {", ".join(QUEUES)}')
     settings = context.settings()
     _log_to_stderr(settings)
-    runner = context.runner(f"{queue}:{socket.gethostname()}:{os.getpid()}")
+    host = socket.gethostname()
+    runner = context.runner(f"{queue}:{host}:{os.getpid()}")
     threads = settings.workers.api_threads if queue == "api" else 1
-    work(runner, settings.broker_url, queue=queue, threads=threads)
+    every_seconds = settings.queue.lease_seconds / 3
+    with present(runner.store, runner.worker, queue=queue, host=host, every_seconds=every_seconds):
+        work(runner, settings.broker_url, queue=queue, threads=threads)
 
 
 def sandbox(ctx: typer.Context) -> None:
@@ -168,9 +182,9 @@ def gc(
         write_json([piece._asdict() for piece in garbage])
         return
     for piece in garbage:
-        write(f"{piece.size_bytes / 2**20:10.1f} MiB  {piece.what:<10} {piece.path}")
-    total = sum(piece.size_bytes for piece in garbage) / 2**20
-    hint(f"{len(garbage)} pieces, {total:.1f} MiB {'deleted' if delete else 'to delete'}")
+        write(f"{size_text(piece.size_bytes):>10}  {piece.what:<10} {piece.path}")
+    total = size_text(sum(piece.size_bytes for piece in garbage))
+    hint(f"{len(garbage)} pieces, {total} {'deleted' if delete else 'to delete'}")
     if garbage and not delete:
         next_commands("tuneyard gc --delete")
 

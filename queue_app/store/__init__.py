@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from queue_app.store.database import Database
 from queue_app.store.new_job import NewJob
 from queue_app.store.readings import Readings
-from queue_app.store.rows import Account, Artifact, Bill, Job, JobEvent, Memo, Pool, RemoteLook, Run, Upload
+from queue_app.store.rows import Account, Ancestor, Artifact, Bill, Job, JobEvent, Memo, Pool, RemoteLook, Run, Upload
 
 if TYPE_CHECKING:
     from queue_app.store.jobs import Store
@@ -21,6 +21,7 @@ else:
 
 __all__ = [
     "Account",
+    "Ancestor",
     "Artifact",
     "Bill",
     "Database",

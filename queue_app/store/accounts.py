@@ -11,10 +11,12 @@ from sqlalchemy.exc import IntegrityError
 
 from queue_app.lifecycle import Reason, State
 from queue_app.store.rows import Account, RemoteLook
-from queue_app.store.tables import accounts, jobs, remote_looks
+from queue_app.store.tables import accounts, jobs, pools, remote_looks
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from sqlalchemy import Connection
 
     from queue_app.store.database import Database
 
@@ -57,15 +59,18 @@ class Accounts:
     def resume(self, name: str) -> int:
         """Ask an account again at once, with the jobs that wait for it, and return how many those are.
 
-        Those that wait for a slot ask for one again, by the limits that the settings give now.
+        Those that wait for a slot or for room under a cap ask again, by the limits that the settings give now. What
+        refusals have lowered is forgotten.
         """
         self.answered(name)
         waits = (
             jobs.c.account == name,
             jobs.c.state == State.WAITING,
-            jobs.c.reason.in_([Reason.BUDGET, Reason.BACKOFF, Reason.SLOT]),
+            jobs.c.reason.in_([Reason.BUDGET, Reason.BACKOFF, Reason.SLOT, Reason.APPROVAL]),
         )
+        here = or_(pools.c.name == name, pools.c.name.startswith(f"{name}/", autoescape=True))
         with self.database.writing() as connection:
+            connection.execute(update(pools).where(here).values(believed=None, probe_at=None))
             return connection.execute(update(jobs).where(*waits).values(due_at=datetime.now(UTC))).rowcount
 
     # -- looks ------------------------------------------------------------------------------------------------------
@@ -110,8 +115,18 @@ class Accounts:
 
     def _write(self, name: str, **values: Any) -> None:
         with self.database.writing() as connection:
-            if connection.execute(select(accounts.c.name).where(accounts.c.name == name)).first() is None:
-                with suppress(IntegrityError), connection.begin_nested():  # another one began it in this very moment
-                    connection.execute(insert(accounts).values(name=name, failures=0))
+            _begin(connection, name)
             if values:
                 connection.execute(update(accounts).where(accounts.c.name == name).values(values))
+
+
+def lock_account(connection: Connection, name: str) -> None:
+    """Wait until nobody else in a transaction has locked the account."""
+    _begin(connection, name)  # a row that is not there holds nobody up
+    connection.execute(select(accounts.c.name).where(accounts.c.name == name).with_for_update())
+
+
+def _begin(connection: Connection, name: str) -> None:
+    if connection.execute(select(accounts.c.name).where(accounts.c.name == name)).first() is None:
+        with suppress(IntegrityError), connection.begin_nested():  # another one began it in this very moment
+            connection.execute(insert(accounts).values(name=name, failures=0))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.errors import Invalid, NotFound
 from queue_app.store.database import any_of, beginning
-from queue_app.store.rows import Artifact
+from queue_app.store.rows import Ancestor, Artifact
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,3 +64,20 @@ class ArtifactReadings:
         """The ids of what an artifact was made from."""
         found = self.database.ask("SELECT parent_id FROM lineage WHERE child_id = :id", id=artifact_id)
         return sorted(row["parent_id"] for row in found)
+
+    def lineage(self, ids: Sequence[str]) -> list[Ancestor]:
+        """These artifacts and everything they were made from, nearest first, with the job that made each."""
+        question = (
+            "SELECT artifact.id, artifact.kind, artifact.name, job.id AS job_id, job.kind AS made_by, "
+            "run.name AS recipe FROM artifact LEFT JOIN job ON artifact.job_id = job.id "
+            "LEFT JOIN run ON job.run_id = run.id WHERE artifact.id = :id"
+        )
+        found: dict[str, Ancestor] = {}
+        waiting = list(ids)
+        while waiting:
+            artifact_id = waiting.pop(0)
+            if artifact_id not in found:
+                [row] = self.database.ask(question, id=artifact_id)
+                found[artifact_id] = Ancestor.model_validate(row)
+                waiting += self.parents(artifact_id)
+        return list(found.values())

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import exists, insert, or_, select, update
 
 from queue_app.errors import Invalid, StaleTransition
-from queue_app.lifecycle import CLAIMABLE, Cause, Event, Reason, Request, State
+from queue_app.lifecycle import CLAIMABLE, FINAL, Cause, Event, Reason, Request, State, backoff_seconds
 from queue_app.store.accounts import Accounts
 from queue_app.store.artifact_index import ArtifactIndex
-from queue_app.store.bills import Bills
+from queue_app.store.bills import Bills, end_start
 from queue_app.store.dependents import follow, unmet
 from queue_app.store.memos import Memos
+from queue_app.store.money import START
 from queue_app.store.readings import Readings
 from queue_app.store.slots import Refused, SlotRules, Slots, give_free, lower
 from queue_app.store.tables import jobs, measurements, runs
 from queue_app.store.transitions import count, forget_step, insert_job, lock, move, write_as_holder
 from queue_app.store.uploads import Uploads
+from queue_app.store.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
     from queue_app.store.database import Database
     from queue_app.store.new_job import NewJob
     from queue_app.store.rows import Job
+
+
+LOST_SECONDS, LOST_LONGEST_SECONDS = 5.0, 600.0  # pauses of a job that holds a slot and was lost too often
 
 
 class Store:
@@ -44,6 +49,7 @@ class Store:
         self.accounts = Accounts(database)
         self.uploads = Uploads(database)
         self.bills = Bills(database)
+        self.workers = Workers(database)
 
     # -- submission -----------------------------------------------------------------------------------------------
 
@@ -69,6 +75,12 @@ class Store:
             for place, job in enumerate(new):  # a microsecond apart: who stands first is served first
                 insert_job(connection, job, now + timedelta(microseconds=place), actor)
 
+    def submit_held(self, new: NewJob, *, actor: str, worker: str, lease_seconds: float) -> Job:
+        """Insert a job that its submitter runs: held from its birth, so no other worker gets its first attempt."""
+        with self.database.writing() as connection:
+            insert_job(connection, new, datetime.now(UTC), actor)
+            return _start(connection, new.id, worker, lease_seconds)
+
     # -- the worker's side ----------------------------------------------------------------------------------------
 
     def claim(
@@ -92,12 +104,7 @@ class Store:
             found = connection.execute(due).scalar()
             if found is None:
                 return None
-            until = now + timedelta(seconds=lease_seconds)
-            job = move(connection, found, Event.STARTED, actor=worker, worker=worker, lease_until=until)
-            if job.timeout_seconds is None or job.deadline_at is not None:
-                return job
-            deadline = now + timedelta(seconds=job.timeout_seconds)
-            return write_as_holder(connection, job.id, job.attempt, deadline_at=deadline)
+            return _start(connection, found, worker, lease_seconds)
 
     def record(
         self,
@@ -120,6 +127,8 @@ class Store:
         """
         with self.database.writing() as connection:
             job = move(connection, job_id, event, actor=actor, fence=fence, detail=detail, **changes)
+            if job.account is not None and (job.state in FINAL or START in forget):
+                end_start(connection, job, is_forgotten=START in forget)
             for step in forget:
                 forget_step(connection, job_id, step)
             follow(connection, job, event)
@@ -203,7 +212,10 @@ class Store:
     # -- the sweeper's side ---------------------------------------------------------------------------------------
 
     def expire_leases(self, *, max_failures: int, actor: str) -> list[Job]:
-        """Queue the jobs whose workers fell silent again; fail those that were lost too often."""
+        """Queue the jobs whose workers fell silent again; fail those that were lost too often.
+
+        One that holds a slot is never given up, as something may go on elsewhere; it is put off for ever longer.
+        """
         now = datetime.now(UTC)
         columns = (jobs.c.id, jobs.c.attempt, jobs.c.failures, jobs.c.worker, jobs.c.has_slot)
         query = select(*columns).where(jobs.c.lease_until < now)
@@ -215,10 +227,12 @@ class Store:
                 late = connection.execute(select(jobs.c.lease_until).where(jobs.c.id == job_id)).scalar()
                 if late is None or late >= now:
                     continue  # it was only slow: the lease was renewed, or the job ended, meanwhile
-                # what it may hold elsewhere is asked after without end
-                lost = (job_id, attempt, failures if has_slot else failures + 1, worker)
+                lost = (job_id, attempt, failures + 1, worker)
                 with suppress(StaleTransition):  # it ended in this very moment
-                    moved.append(_expire(connection, lost, max_failures, actor))
+                    if has_slot and failures + 1 >= max_failures:
+                        moved.append(_put_off(connection, lost, max_failures, actor))
+                    else:
+                        moved.append(_expire(connection, lost, max_failures, actor))
         return moved
 
     def wake(self, *, actor: str) -> int:
@@ -247,6 +261,32 @@ class Store:
             count(connection, name)
 
 
+def _start(connection: Connection, job_id: str, worker: str, lease_seconds: float) -> Job:
+    now = datetime.now(UTC)
+    until = now + timedelta(seconds=lease_seconds)
+    job = move(connection, job_id, Event.STARTED, actor=worker, worker=worker, lease_until=until)
+    if job.timeout_seconds is None or job.deadline_at is not None:
+        return job
+    deadline = now + timedelta(seconds=job.timeout_seconds)
+    return write_as_holder(connection, job.id, job.attempt, deadline_at=deadline)
+
+
+def _put_off(connection: Connection, lost: tuple[str, int, int, str | None], max_failures: int, actor: str) -> Job:
+    """Queue a job whose workers die of it, or with it, for later: it may not take down every worker in a row."""
+    job_id, attempt, failures, worker = lost
+    pause = backoff_seconds(failures - max_failures + 1, first=LOST_SECONDS, longest=LOST_LONGEST_SECONDS)
+    why = (
+        f"its worker fell silent {failures} times in a row, last {worker} in attempt {attempt}; it holds a slot, so it "
+        f"is asked after all the same; look at `tuneyard jobs logs {job_id}` and the system's log (out of memory?)"
+    )
+    due = datetime.now(UTC) + timedelta(seconds=pause)
+    changes: dict[str, Any] = {"failures": failures, "failure": why, "due_at": due}
+    detail = {"why": why, "seconds": round(pause, 1)}
+    job = move(connection, job_id, Event.LEASE_EXPIRED, actor=actor, fence=attempt, detail=detail, **changes)
+    count(connection, "expired_leases")
+    return job
+
+
 def _expire(connection: Connection, lost: tuple[str, int, int, str | None], max_failures: int, actor: str) -> Job:
     job_id, attempt, failures, worker = lost
     if failures < max_failures:
@@ -263,5 +303,6 @@ def _expire(connection: Connection, lost: tuple[str, int, int, str | None], max_
     changes: dict[str, Any] = {"failures": failures, "cause": Cause.LOST, "failure": failure}
     job = move(connection, job_id, Event.FAILED, actor=actor, fence=attempt, **changes)
     count(connection, "expired_leases")
+    end_start(connection, job, is_forgotten=False)
     follow(connection, job, Event.FAILED)
     return job

@@ -31,6 +31,13 @@ def is_in_doubt(memo: Memo) -> bool:
     return not memo.done and memo.acted_at is not None and memo.acted_at > LONG_AGO
 
 
+def going_key(job_id: str, memo: Memo | None) -> str:
+    """The key that a step goes by, or will go by when it is begun."""
+    if memo is not None and memo.intended_at is not None:
+        return memo.key
+    return submission_key(job_id, memo.round if memo is not None else 0)
+
+
 class Memos:
     """The memos of all jobs, written only by whoever holds the job."""
 
@@ -40,24 +47,29 @@ class Memos:
     def get(self, job_id: str, step: str) -> Memo | None:
         """The memo of a step, whoever wrote it."""
         with self.database.reading() as connection:
-            return _read(connection, job_id, step)
+            return read_memo(connection, job_id, step)
 
-    def intend(self, job_id: str, step: str, *, fence: int) -> Memo:
+    def intend(self, job_id: str, step: str, *, fence: int, acts: bool = False) -> Memo:
         """Commit the intent to do a step and return what was known of it before: a memo with `acted_at` unset is new.
+
+        `acts`: where it is new, the action begins at once, and that is committed with it.
 
         Raises:
             StaleTransition: the lease was lost
         """
         with self.database.writing() as connection:
             _hold(connection, job_id, fence)
-            memo = _read(connection, job_id, step)
+            memo = read_memo(connection, job_id, step)
             now = datetime.now(UTC)
+            begun = {"acted_at": now} if acts else {}
             if memo is None:
                 memo = Memo(job_id=job_id, step=step, key=submission_key(job_id, 0), intended_at=now)
-                connection.execute(insert(memos).values(memo.model_dump()))
+                connection.execute(insert(memos).values(memo.model_dump() | begun))
             elif memo.intended_at is None:  # it was forgotten: a new round goes by a new key
                 memo.key, memo.intended_at = submission_key(job_id, memo.round), now
-                _update(connection, memo, key=memo.key, intended_at=now)
+                _update(connection, memo, key=memo.key, intended_at=now, **begun)
+            elif memo.acted_at is None and acts:
+                _update(connection, memo, **begun)
             return memo
 
     def act(self, memo: Memo, *, fence: int) -> None:
@@ -80,22 +92,6 @@ class Memos:
             _hold(connection, memo.job_id, fence)
             _update(connection, memo, acted_at=LONG_AGO)
 
-    def adopt(self, job_id: str, step: str, key: str, value: Any) -> bool:
-        """Let a job that nobody holds take over what was made for it; False: it is held, or has its own already."""
-        now = datetime.now(UTC)
-        with self.database.writing() as connection:
-            idle = (jobs.c.id == job_id, jobs.c.state != State.RUNNING)
-            if connection.execute(select(jobs.c.id).where(*idle).with_for_update()).first() is None:
-                return False
-            memo = _read(connection, job_id, step)
-            if memo is None:
-                memo = Memo(job_id=job_id, step=step, key=key)
-                connection.execute(insert(memos).values(memo.model_dump()))
-            if memo.done:
-                return False
-            _update(connection, memo, key=key, intended_at=now, acted_at=now, done=True, value=value)
-            return True
-
     def remember(self, memo: Memo, value: Any, *, fence: int) -> None:
         """Commit the value of a step.
 
@@ -107,16 +103,33 @@ class Memos:
             _update(connection, memo, done=True, value=value)
 
 
+def adopt(connection: Connection, job_id: str, step: str, key: str, value: Any) -> bool:
+    """Let a job that nobody holds take over what was made for it; False: it is held, or may have its own already."""
+    now = datetime.now(UTC)
+    idle = (jobs.c.id == job_id, jobs.c.state != State.RUNNING)
+    if connection.execute(select(jobs.c.id).where(*idle).with_for_update()).first() is None:
+        return False
+    memo = read_memo(connection, job_id, step)
+    if memo is None:
+        memo = Memo(job_id=job_id, step=step, key=key)
+        connection.execute(insert(memos).values(memo.model_dump()))
+    if memo.done or (is_in_doubt(memo) and memo.key != key):
+        return False
+    _update(connection, memo, key=key, intended_at=now, acted_at=now, done=True, value=value)
+    return True
+
+
+def read_memo(connection: Connection, job_id: str, step: str) -> Memo | None:
+    """The memo of a step, inside a transaction."""
+    query = select(memos).where(memos.c.job_id == job_id, memos.c.step == step)
+    row = connection.execute(query).mappings().first()
+    return Memo.model_validate(dict(row)) if row else None
+
+
 def _hold(connection: Connection, job_id: str, fence: int) -> None:
     guard = (jobs.c.id == job_id, jobs.c.state == State.RUNNING, jobs.c.attempt == fence)
     if connection.execute(select(jobs.c.id).where(*guard).with_for_update()).first() is None:
         raise StaleTransition(f"job {job_id}: attempt {fence} has lost its lease")
-
-
-def _read(connection: Connection, job_id: str, step: str) -> Memo | None:
-    query = select(memos).where(memos.c.job_id == job_id, memos.c.step == step)
-    row = connection.execute(query).mappings().first()
-    return Memo.model_validate(dict(row)) if row else None
 
 
 def _update(connection: Connection, memo: Memo, **values: Any) -> None:

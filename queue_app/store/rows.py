@@ -123,6 +123,17 @@ class Artifact(Row):
     created_at: Time
 
 
+class Ancestor(Row):
+    """An artifact that others were made from, and where it comes from itself; no table of its own."""
+
+    id: str
+    kind: str
+    name: str | None = None
+    job_id: str | None = None
+    made_by: str | None = None  # kind of that job
+    recipe: str | None = None  # name of its run's
+
+
 class Lineage(Row):
     """`child_id` was made from `parent_id`."""
 
@@ -152,8 +163,26 @@ class Pool(Row):
 
     name: str
     size: int | None = None  # None: nobody knows
+    source: str | None = None  # who says so
     believed: int | None = None  # lowered by a refusal
     probe_at: Time | None = None  # from when one more than is believed may be tried
+    told: int | None = None  # jobs at once, as the provider itself says
+    told_a_day: int | None = None
+    told_at: Time | None = None
+
+
+class Worker(Row):
+    """A worker process, as it said itself when it was last seen."""
+
+    name: str
+    queue: str
+    host: str
+    card: str | None = None  # UUID
+    card_name: str | None = None
+    vram_mib: int | None = None
+    vram_used_mib: int | None = None
+    gpu_percent: int | None = None
+    seen_at: Time
 
 
 class Account(Row):
@@ -191,8 +220,9 @@ class Upload(Row):
 
 
 class Bill(Row):
-    """What a job may cost, and did, in USD."""
+    """What a start may cost, and did, in USD; what a retry starts anew has a bill of its own."""
 
+    key: str  # the submission key that the start goes by
     job_id: str
     account: str = ""
     run_id: str | None = None
@@ -202,7 +232,9 @@ class Bill(Row):
     quoted_tokens: int | None = None
     approved_at: Time | None = None
     approved_by: str | None = None
+    approved_usd: float | None = None  # up to so much; None: a price that nobody knew
     committed_at: Time | None = None  # since when it counts against the caps
     billed_at: Time | None = None
     billed_tokens: int | None = None
     billed_usd: float | None = None  # None: the provider does not tell
+    is_estimate: bool = False  # what was billed is reckoned, not told

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import Event, Reason, State
 from queue_app.store.rows import Pool
 from queue_app.store.tables import jobs, memos, pools
-from queue_app.store.transitions import move, write_as_holder
+from queue_app.store.transitions import lock, move, write_as_holder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -53,6 +53,11 @@ class PoolUse:
     pool: Pool
     held: int
     waiting: int
+
+    @property
+    def is_lowered(self) -> bool:
+        """Whether a refusal holds it below its size."""
+        return self.pool.believed is not None and (self.pool.size is None or self.pool.believed < self.pool.size)
 
     @property
     def free(self) -> int | None:
@@ -94,21 +99,93 @@ class Slots:
             write_as_holder(connection, job_id, fence, has_slot=True)
             return True
 
-    def give(self, *, actor: str) -> int:
-        """Give what is free in any pool to those who wait, and return to how many."""
+    def leave(self, job_id: str, *, fence: int) -> str | None:
+        """Give the slot of a job whose remote one has ended to the first that waits, and return the pool.
+
+        None: it held none.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            job = lock(connection, job_id)
+            if not job.has_slot or job.pool is None:
+                return None
+            write_as_holder(connection, job_id, fence, has_slot=False)
+            give_free(connection, job.pool, self.rules, actor=job_id)
+            return job.pool
+
+    def called(self, pool: str) -> dict[str, list[str]]:
+        """Those who were given a slot of a pool and are not taken up yet: queue → ids."""
+        given = (jobs.c.pool == pool, jobs.c.has_slot, jobs.c.state == State.QUEUED)
+        found: dict[str, list[str]] = {}
+        with self.database.reading() as connection:
+            for queue, job_id in connection.execute(select(jobs.c.queue, jobs.c.id).where(*given)):
+                found.setdefault(queue, []).append(job_id)
+        return found
+
+    def get(self, name: str) -> Pool:
+        """A pool, as far as anything is known of it."""
+        with self.database.reading() as connection:
+            row = connection.execute(select(pools).where(pools.c.name == name)).mappings().first()
+        return Pool.model_validate(dict(row)) if row else Pool(name=name)
+
+    def resize(self, name: str, size: int | None, source: str) -> None:
+        """Take a pool to hold so many from now on, because of `source`; another size ends what a refusal lowered."""
+        found = self.get(name)
+        if (found.size, found.source) == (size, source):
+            return
+        values: dict[str, Any] = {"source": source}
+        if found.size != size:
+            values |= {"size": size, "believed": None, "probe_at": None}
+        with self.database.writing() as connection:
+            _locked(connection, name)
+            connection.execute(update(pools).where(pools.c.name == name).values(values))
+
+    def tell(self, name: str, *, at_once: int | None, a_day: int | None) -> None:
+        """Keep what a provider itself says of a pool's limits."""
+        values = {"told": at_once, "told_a_day": a_day, "told_at": datetime.now(UTC)}
+        with self.database.writing() as connection:
+            _locked(connection, name)
+            connection.execute(update(pools).where(pools.c.name == name).values(values))
+
+    def ask_again(self) -> int:
+        """Make the first of every line due, to hear which limit holds now, and return how many those are."""
         with self.database.reading() as connection:
             wanted = connection.execute(select(jobs.c.pool).where(*WAITS).distinct()).scalars().all()
-        given = 0
+        asked = 0
         for pool in wanted:
+            with self.database.writing() as connection:
+                for *_, job_id in _first(connection, pool, self.rules, 1):
+                    due = update(jobs).where(jobs.c.id == job_id, *WAITS).values(due_at=datetime.now(UTC))
+                    asked += connection.execute(due).rowcount
+        return asked
+
+    def give(self, *, actor: str) -> int:
+        """Give what is free in any pool to those who wait, and return to how many."""
+        given = 0
+        for pool in self._with_room():  # a full pool holds up no writer
             with self.database.writing() as connection:
                 given += give_free(connection, pool, self.rules, actor=actor)
         return given
+
+    def _with_room(self) -> list[str]:
+        """The pools that have a line, and room for one more or the time to try."""
+        now, line = datetime.now(UTC), select(jobs.c.pool).where(*WAITS).distinct()
+        wanted = select(pools).where(pools.c.name.in_(line))
+        counted = select(jobs.c.pool, func.count()).where(jobs.c.pool.in_(line), jobs.c.has_slot).group_by(jobs.c.pool)
+        with self.database.reading() as connection:
+            found = [Pool.model_validate(dict(row)) for row in connection.execute(wanted).mappings()]
+            held_by: dict[str, int] = {name: number for name, number in connection.execute(counted)} if found else {}
+        taken = [(pool, held_by.get(pool.name, 0)) for pool in found]
+        return [pool.name for pool, number in taken if _fits(pool, number) > 0 or _is_probed(pool, number, now)]
 
     def ls(self) -> list[PoolUse]:
         """Every pool that a job has ever wanted a slot of."""
         waiting = select(jobs.c.pool, func.count()).where(*WAITS).group_by(jobs.c.pool)
         with self.database.reading() as connection:
-            rows = connection.execute(select(pools).order_by(pools.c.name)).mappings().all()
+            wanted = or_(pools.c.told_at.is_(None), pools.c.source.is_not(None))  # others are only told of
+            rows = connection.execute(select(pools).where(wanted).order_by(pools.c.name)).mappings().all()
             lines: dict[str, int] = {name: number for name, number in connection.execute(waiting)}
             found = [Pool.model_validate(dict(row)) for row in rows]
             return [PoolUse(pool, held(connection, pool.name), lines.get(pool.name, 0)) for pool in found]
@@ -181,14 +258,23 @@ def _locked(connection: Connection, name: str, size: int | None = UNCHANGED) -> 
 def _room(connection: Connection, pool: Pool, rules: SlotRules) -> int:
     """How many more jobs fit; one more than is believed, when it is time to try."""
     taken, now = held(connection, pool.name), datetime.now(UTC)
-    sizes = [size for size in (pool.size, pool.believed) if size is not None]
-    room = min(sizes, default=taken + UNKNOWN_SIZE) - taken
-    full = pool.size is not None and taken >= pool.size
-    if room > 0 or full or pool.probe_at is None or pool.probe_at > now:
+    room = _fits(pool, taken)
+    if room > 0 or not _is_probed(pool, taken, now):
         return room
     values = {"believed": taken + 1, "probe_at": now + timedelta(seconds=rules.probe_seconds)}
     connection.execute(update(pools).where(pools.c.name == pool.name).values(values))
     return 1
+
+
+def _fits(pool: Pool, taken: int) -> int:
+    sizes = [size for size in (pool.size, pool.believed) if size is not None]
+    return min(sizes, default=taken + UNKNOWN_SIZE) - taken
+
+
+def _is_probed(pool: Pool, taken: int, now: datetime) -> bool:
+    """Whether it is time to try for one more than is believed."""
+    full = pool.size is not None and taken >= pool.size
+    return not full and pool.probe_at is not None and pool.probe_at <= now
 
 
 def _first(connection: Connection, pool: str, rules: SlotRules, number: int) -> list[Rank]:

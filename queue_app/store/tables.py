@@ -81,13 +81,15 @@ lineage = _table(
 measurements = _table("measurement", rows.Measurement, id=KEY, job_id=_to("job.id"))
 counters = _table("counter", rows.Counter, name=KEY, value=LARGE)
 pools = _table("pool", rows.Pool, name=KEY)
+workers = _table("worker", rows.Worker, name=KEY)
 accounts = _table("account", rows.Account, name=KEY)
 remote_looks = _table("remote_look", rows.RemoteLook, account=KEY, remote_id=KEY)
 uploads = _table("upload", rows.Upload, account=KEY, digest=KEY)
 bills = _table(
     "bill",
     rows.Bill,
-    job_id=KEY | {"foreign_key": "job.id"},
+    key=KEY,
+    job_id=_to("job.id"),
     account=INDEXED,
     run_id=INDEXED,
     quoted_tokens=LARGE,

@@ -15,10 +15,13 @@ if TYPE_CHECKING:
     from tasks.commands.accounts.lives import Life
 
 app = typer.Typer(
-    name="models", help="Base models, adapters, merged and hosted models.", no_args_is_help=True, add_completion=False
+    name="models",
+    help="Base models, adapters, merged, exported and hosted models.",
+    no_args_is_help=True,
+    add_completion=False,
 )
 
-MODEL_KINDS = ("base-model", "adapter", "model", HOSTED)
+MODEL_KINDS = ("base-model", "adapter", "model", "gguf", HOSTED)
 
 
 @app.command()
@@ -37,7 +40,7 @@ def pull(
 
 @app.command("ls")
 def list_models(as_json: output.AsJson = False, quiet: output.Quiet = False) -> None:
-    """List base models, adapters, merged and hosted models, newest first; hosted ones with the days they have left."""
+    """List base models, adapters, merged, exported and hosted models, newest first; hosted ones with days left."""
     found = context.read().artifacts.ls(MODEL_KINDS)
     if quiet:
         for artifact in found:
@@ -65,31 +68,36 @@ def _show_here(found: list[Artifact]) -> None:
             a.id[7:19],
             a.name or "–",
             a.kind,
-            f"{a.size_bytes / 2**20:.0f} MiB",
+            output.size_text(a.size_bytes),
             a.job_id or "–",
             output.ago(a.created_at),
         ]
         for a in found
     ]
     output.table(["ID", "NAME", "KIND", "SIZE", "MADE BY", "CREATED"], rows)
-    output.next_commands(f"tuneyard chat {found[0].name or found[0].id[7:19]}")
+    # an adapter needs its base model to talk, an export a program of its own
+    if whole := [artifact for artifact in found if artifact.kind not in ("adapter", "gguf")]:
+        output.next_commands(f"tuneyard chat {whole[0].id[7:19]}")
 
 
 def _show_hosted(found: list[tuple[Artifact, Life]]) -> None:
-    """Models at providers; their names are the last column, for they are long and are what one calls them by."""
+    """Models at providers, two lines each: a name is what one calls a model by, and may be too long for a column."""
     from rich.text import Text
 
     if not found:
         return
+    heads = ["ID", "AT", "MADE BY", "CREATED", "ANSWERS UNTIL"]
     rows = [
-        [
-            a.id[7:19],
-            life.provider or "unknown",
-            a.job_id or "–",
-            output.ago(a.created_at),
-            Text(life.words, style="bold red" if life.is_short else ""),
-            a.name or "–",
-        ]
+        [a.id[7:19], life.provider or "unknown", a.job_id or "–", output.ago(a.created_at), life.words]
         for a, life in found
     ]
-    output.table(["ID", "AT", "MADE BY", "CREATED", "ANSWERS UNTIL", "HOSTED MODEL"], rows, wrap=True)
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    styles = ["bold", *("bold red" if life.is_short else "" for _, life in found)]
+    for name, row, style in zip(
+        ["HOSTED MODEL", *(a.name or "–" for a, _ in found)], [heads, *rows], styles, strict=True
+    ):
+        *cells, last = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        output.console().print(Text(name, style="bold" if row is heads else ""), soft_wrap=True)
+        output.console().print(Text.assemble("  ", "  ".join(cells), "  ", (last.rstrip(), style)), soft_wrap=True)
+    if made := [artifact.job_id for artifact, _ in found if artifact.job_id]:
+        output.next_commands(f"tuneyard jobs show {made[0]}")

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from api_worker.catalogue import catalogue
 from queue_app.cli import context, output
 from queue_app.errors import TuneyardError
 from queue_app.lifecycle import FINAL
@@ -66,8 +65,8 @@ def _row(known: Known, account: Account | None) -> dict[str, Any]:
         "at": f"{known.api}'s API" if known.is_own_server else known.api or "?",
         "key": "yes" if known.has_key else "no",
         "slots": f"{used}/{'unknown' if limit is None else limit}{by_model}",
-        "new_jobs": "–" if own else endings(known.api, "training", today),
-        "models_answer": "–" if own else endings(known.api, "inference", today),
+        "new_jobs": "–" if own else endings(known.catalogue, known.api, "training", today),
+        "models_answer": "–" if own else endings(known.catalogue, known.api, "inference", today),
         "stands": stands,
         "why": why,
     }
@@ -90,11 +89,12 @@ def show(
     """Show the models, prices, limits and dates of a provider, each with its source."""
     known = find_known(context.settings(), name)
     of = "" if known.is_own_server else known.api  # of a server of the user's own the catalogue knows nothing
-    models = catalogue().models_of(of)
-    figures = [row for row in catalogue().figures if row.provider == of]
-    closings = [row for row in catalogue().closings if row.provider == of]
+    models, limits = known.catalogue.models_of(of), listing.limits_of(known)
+    figures = [row for row in known.catalogue.figures if row.provider == of]
+    closings = [row for row in known.catalogue.closings if row.provider == of]
     if as_json:
-        rows: dict[str, Sequence[BaseModel]] = {"models": models, "closings": closings, "figures": figures}
+        rows: dict[str, Sequence[BaseModel]] = {"models": models, "closings": closings}
+        rows |= {"figures": figures, "limits": limits}
         told = {kind: [output.as_dict(row) for row in listed] for kind, listed in rows.items()}
         output.write_json(
             {"name": known.name, "at": known.api, "key": known.has_key, **told, "unknown": listing.gaps(known)}
@@ -105,6 +105,7 @@ def show(
         output.write("")
         columns = ["METHODS", "WEIGHTS", "ANSWERS UNTIL", "MODEL"]
         output.table(columns, [listing.model_row(known, model) for model in models], wrap=True)
+        output.console().print("by " + "; ".join(listing.sources(models)))
     if closings:
         output.write("")
     for row in closings:
@@ -117,6 +118,9 @@ def show(
         [*map(listing.figure_row, figures), *listing.own_rows(known), *listing.unknown_rows(known)],
         wrap=True,
     )
+    if limits:
+        output.write("")
+        output.table(["LIMIT", "TARGET", "VALUE", "SOURCE"], [listing.limit_row(row) for row in limits], wrap=True)
 
 
 @app.command()
@@ -126,8 +130,12 @@ def slots(name: AnyName = None, as_json: output.AsJson = False) -> None:
     if as_json:
         output.write_json([asdict(row) for row in rows])
         return
-    columns = ["POOL", "SIZE", "USED", "FREE", "WAITING", "BELIEVED", "FOREIGN", "NOTE"]
-    output.table(columns, [[_shown(value) for value in asdict(row).values()] for row in rows], wrap=True)
+    columns = ["POOL", "SIZE", "USED", "FREE", "WAITING", "BELIEVED", "FOREIGN"]
+    shown = [[_shown(value) for value in list(asdict(row).values())[: len(columns)]] for row in rows]
+    output.table(columns, shown, wrap=True)
+    for row in rows:
+        for words in filter(None, (f"limited by {row.limited_by}", row.note)):
+            output.console().print(f"{row.pool}: {words}")
     output.next_commands("tuneyard jobs ls --state waiting")
 
 
@@ -212,7 +220,7 @@ def resume(name: Name, as_json: output.AsJson = False) -> None:
 
 @app.command()
 def refresh(name: AnyName = None, as_json: output.AsJson = False) -> None:
-    """Show where a provider's API tells otherwise than the catalogue. Writes nothing."""
+    """Show where a provider's API tells otherwise than the catalogue, and keep the limits of jobs that it tells."""
     found, silent = _each(name, differences.refresh)
     if as_json:
         output.write_json([asdict(each) for each in found])
@@ -227,10 +235,14 @@ def _show_differences(found: list[Any]) -> None:
     if rows:
         columns = ["ACCOUNT", "MODEL", "WHAT", "CATALOGUE", "TOLD"]
         output.table(columns, [list(asdict(row).values()) for row in rows], wrap=True)
-    agreed, more = sum(each.agreed for each in found), [model for each in found for model in each.more]
-    output.hint(f"{agreed} models are as the catalogue says, {len({row.model for row in rows})} are not")
+    differ = {(each.at, row.model) for each in found for row in each.differences}
+    agreed = {(each.at, model) for each in found for model in each.agreed} - differ  # two accounts may be at one place
+    more = list(dict.fromkeys(model for each in found for model in each.more))
+    output.hint(f"{len(agreed)} models are as the catalogue says, {len(differ)} are not")
+    if limits := sum(each.limits for each in found):
+        output.hint(f"{limits} limits of jobs are kept; they hold where neither the settings nor the catalogue has one")
     if more:
         named = ", ".join(more[:5]) + (", …" if len(more) > 5 else "")
         output.hint(f"{len(more)} more are offered, not all of them to be tuned: {named} (--json names all)")
     if rows:
-        output.hint("what the catalogue says is a row of settings/catalogue.toml; limits can be set for the account")
+        output.hint("a row in the file of TUNEYARD_CATALOGUE changes what it says; limits can be set for the account")

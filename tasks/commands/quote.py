@@ -53,8 +53,6 @@ def _show(lines: list[Line], cap_usd: float | None) -> None:
         output.write(line)
     output.write("")
     output.write(total_words(lines, cap_usd))
-    if any(line.tokens is not None and not line.exact for line in lines):
-        output.hint("tokens marked ~ are an estimate: the model's own vocabulary is not at hand")
 
 
 def quoted(recipe: Recipe, *, every: bool) -> tuple[list[Line], str]:
@@ -92,7 +90,7 @@ def _grounds() -> Grounds:
 
 def _made(recipe: Recipe) -> tuple[dict[str, Any], str]:
     """The results of the steps that make the data, run here; and why the others have none."""
-    from queue_app.cli.submit import finish_here
+    from queue_app.cli.here import finish_here
     from tasks.commands.quoting.work import data_steps
 
     steps = data_steps(recipe)

@@ -6,25 +6,24 @@ are meant: those are counted as *variety*.
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
-from contextlib import ExitStack
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from tasks.data.likeness.numbering import Numbering
-from tasks.data.likeness.saying import digest, exchange, said
+from tasks.data.likeness.saying import GIVEN, digest, exchange, said
 from tasks.data.likeness.shown import SHOWN_LINES, beginning, start_of
-from tasks.data.likeness.spool import Spool
+from tasks.data.scratch.holder import Holder
+from tasks.data.scratch.numbering import Numbering
+from tasks.data.scratch.rows import Rows, each_of
+from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
+    from collections.abc import Iterable, Iterator
 
-    from tasks.data.record import Record
+    from tasks.data.record import Message, Record
+    from tasks.data.scratch.rows import Table
 
 NOBODY = 0
 
@@ -57,7 +56,7 @@ class ContradictionReport(msgspec.Struct, frozen=True):
     """Counts; the order of the examples does not matter to them."""
 
     examples: int
-    unanswered: int  # examples that do not end with the assistant, and were not looked at
+    unanswered: int  # examples that are no answer to anything, and were not looked at
     prompts: int  # distinct
     contradictory_prompts: int  # answered differently for the same agent, or for nobody in particular
     contradictory_examples: int
@@ -66,50 +65,45 @@ class ContradictionReport(msgspec.Struct, frozen=True):
     contradictions: tuple[Contradiction, ...] = ()  # those with most examples first
 
 
+class _Answer(msgspec.Struct):
+    """One answer to a prompt, and the examples that have it."""
+
+    examples: int = 0
+    lines: list[int] = []  # the first few
+    targets: set[int] = set()
+
+
 class _Group(msgspec.Struct, frozen=True):
-    """The examples of one prompt: their positions by answer, and by answer for whom they are."""
+    """The examples of one prompt, by answer; the answers as they came."""
 
-    answers: dict[int, list[int]]
-    targets: dict[int, set[int]]
-
-    @property
-    def examples(self) -> int:
-        return sum(map(len, self.answers.values()))
-
-    @property
-    def first(self) -> int:
-        return min(positions[0] for positions in self.answers.values())
+    prompt: int
+    examples: int
+    answers: dict[int, _Answer]
 
     @property
     def contradicts(self) -> bool:
         """Whether somebody has two of the answers; what is for nobody in particular is for everybody."""
-        times = Counter(target for targets in self.targets.values() for target in targets)
+        times = Counter(target for answer in self.answers.values() for target in answer.targets)
         return times[NOBODY] > 0 or max(times.values()) > 1
 
 
-class ContradictionFinder:
-    """Sees examples one by one, then tells which prompts have several answers; some 100 bytes for each example."""
+class ContradictionFinder(Holder):
+    """Sees examples one by one, then tells which prompts have several answers; what it keeps of each lies on disk."""
 
     def __init__(self, options: ContradictionOptions | None = None) -> None:
+        super().__init__()
         self.options = options or ContradictionOptions()
-        self._stack = ExitStack()
-        self._prompts, self._answers = Numbering(), Numbering()
-        self._prompt_texts = self._stack.enter_context(Spool(self.options.scratch))  # beginnings, by prompt
-        self._answer_texts = self._stack.enter_context(Spool(self.options.scratch))
+        opened, scratch = self.opened, self.options.scratch
+        self._prompts, self._answers = opened(Numbering(scratch)), opened(Numbering(scratch))
+        self._prompt_texts = opened(Spool(scratch))  # beginnings, by prompt
+        self._answer_texts = opened(Spool(scratch))
         self._agents: dict[str | None, int] = {None: NOBODY}
-        self._prompt, self._answer, self._target = array("I"), array("I"), array("I")  # of each example
-        self._line = array("Q")
+        self._examples = opened(Rows(scratch, prompt="I", answer="I", target="I", line="Q"))
         self._unanswered = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
 
     def see(self, record: Record, line: int) -> None:
         """Take an example, and the line it stands in."""
-        if not record.messages or record.messages[-1].role != "assistant":
+        if not record.messages or record.messages[-1].role != "assistant" or not _asks(record.messages[:-1]):
             self._unanswered += 1
             return
         found = exchange(record)
@@ -118,10 +112,8 @@ class ContradictionFinder:
             self._prompt_texts.append(beginning(record).encode("utf-8", "replace"))
         if answer == len(self._answer_texts):
             self._answer_texts.append(start_of(said(record.messages[-1:])).encode("utf-8", "replace"))
-        self._prompt.append(prompt)
-        self._answer.append(answer)
-        self._target.append(self._agents.setdefault(record.target_agent, len(self._agents)))
-        self._line.append(line)
+        target = self._agents.setdefault(record.target_agent, len(self._agents))
+        self._examples.append(prompt, answer, target, line)
 
     def finish(self) -> ContradictionReport:
         """Find what contradicts itself among all that was seen."""
@@ -137,7 +129,7 @@ class ContradictionFinder:
             if len(worst) > 2 * self.options.shown:
                 worst = self._most(worst)
         return ContradictionReport(
-            examples=len(self._line) + self._unanswered,
+            examples=len(self._examples) + self._unanswered,
             unanswered=self._unanswered,
             prompts=len(self._prompts),
             contradictory_prompts=prompts["contradictory"],
@@ -148,41 +140,40 @@ class ContradictionFinder:
         )
 
     def _groups(self) -> Iterator[_Group]:
-        """The prompts that have more than one answer."""
-        import numpy as np  # noqa: PLC0415  (slow to import, and needed only here)
+        """The prompts that have more than one answer, as they came."""
+        for table in self._examples.groups(lambda table: table["prompt"]):
+            if (table["answer"] != table["answer"][0]).any():
+                yield self._group(table)
 
-        if not self._line:
-            return
-        prompts = np.asarray(self._prompt)
-        order = np.argsort(prompts, kind="stable")
-        ends = np.cumsum(np.bincount(prompts))
-        begins = np.append(0, ends[:-1])
-        answers = np.asarray(self._answer)[order]
-        several = np.minimum.reduceat(answers, begins) < np.maximum.reduceat(answers, begins)
-        for prompt in np.flatnonzero(several):
-            yield self._group(order[begins[prompt] : ends[prompt]].tolist())
-
-    def _group(self, positions: list[int]) -> _Group:
-        group = _Group({}, {})
-        for position in positions:
-            group.answers.setdefault(self._answer[position], []).append(position)
-            group.targets.setdefault(self._answer[position], set()).add(self._target[position])
-        return group
+    def _group(self, table: Table) -> _Group:
+        answers: dict[int, _Answer] = defaultdict(_Answer)
+        for _, number, target, line in each_of(table):
+            answer = answers[number]
+            answer.examples += 1
+            answer.targets.add(target)
+            if answer.examples <= SHOWN_LINES:
+                answer.lines.append(line)
+        return _Group(int(table["prompt"][0]), len(table), answers)
 
     def _most(self, groups: list[_Group]) -> list[_Group]:
-        return sorted(groups, key=lambda group: (-group.examples, group.first))[: self.options.shown]
+        return sorted(groups, key=lambda group: (-group.examples, group.prompt))[: self.options.shown]
 
     def _contradiction(self, group: _Group) -> Contradiction:
-        answers = sorted(group.answers.items(), key=lambda item: (-len(item[1]), item[1][0]))
+        answers = sorted(group.answers.items(), key=lambda item: -item[1].examples)
         names = {number: name for name, number in self._agents.items()}
         shown = [
             ShownAnswer(
-                text=self._answer_texts.read(answer).decode(),
-                examples=len(positions),
-                lines=tuple(self._line[position] for position in positions[:SHOWN_LINES]),
-                agents=tuple(sorted(name for target in group.targets[answer] if (name := names[target]) is not None)),
+                text=self._answer_texts.read(number).decode(),
+                examples=answer.examples,
+                lines=tuple(answer.lines),
+                agents=tuple(sorted(name for target in answer.targets if (name := names[target]) is not None)),
             )
-            for answer, positions in answers[: self.options.shown]
+            for number, answer in answers[: self.options.shown]
         ]
-        text = self._prompt_texts.read(self._prompt[group.first]).decode()
+        text = self._prompt_texts.read(group.prompt).decode()
         return Contradiction(text=text, examples=group.examples, answers=tuple(shown))
+
+
+def _asks(messages: Iterable[Message]) -> bool:
+    """Whether there is a question; plain text has none, and standing instructions are none."""
+    return bool(said(message for message in messages if message.role not in GIVEN))

@@ -11,10 +11,10 @@ import msgspec
 
 from tasks.data.diffing import at, changed_fields
 from tasks.data.likeness.saying import said
-from tasks.data.likeness.spool import Spool
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.record import Record, encode
 from tasks.data.reporting.markdown import plain
+from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
     from tasks.data.diffing import Difference, Pairs, Version

@@ -8,32 +8,36 @@ where nothing tells whence it came. Like examples of different bases at differen
 
 from __future__ import annotations
 
-from array import array
 from collections import Counter
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import msgspec
 
-from tasks.data.likeness.choosing import ACCIDENTS, KINDS, Kind, Likeness, Member, choose
-from tasks.data.likeness.numbering import Numbering
-from tasks.data.likeness.reuse import NOBODY, Lineage, Lineages
+from tasks.data.likeness import near_texts
+from tasks.data.likeness.choosing import ACCIDENTS, KINDS, Kind, Member, choose
+from tasks.data.likeness.reuse import NOBODY, Lineage, lineage_of
 from tasks.data.likeness.saying import DIGEST_BYTES, digest, saying
 from tasks.data.likeness.shown import SHOWN_LINES, beginning
-from tasks.data.likeness.spool import Spool
 from tasks.data.record import content_hash
+from tasks.data.scratch.holder import Holder
+from tasks.data.scratch.numbering import Numbering
+from tasks.data.scratch.rows import Rows, each_of
+from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
-    from tasks.data.likeness.near import NearTexts
-    from tasks.data.likeness.saying import Saying
     from tasks.data.record import Record
+    from tasks.data.scratch.rows import Table
 
 Keep = Literal["first", "longest", "heaviest"]
+UNTOLD = Lineage(NOBODY, NOBODY)
+MEMBER = {
+    "position": "Q", "line": "Q", "content": "I", "wording": "I", "conversation": "I", "target": "Q", "parent": "Q",
+    "rank": "d",
+}  # fmt: skip
+COPY = {"position": "Q", "line": "Q", "kind": "B", "twin": "Q", "similarity": "f"}
 
 
 class DuplicateOptions(msgspec.Struct, frozen=True):
@@ -87,159 +91,137 @@ class DuplicateReport(msgspec.Struct, frozen=True):
 class Copy(NamedTuple):
     """An example that is one too many, or may be: what it is, and the line of the one that stays."""
 
+    position: int  # among all that went by, from 0
     line: int
     kind: Kind
     twin: int
     similarity: float
 
 
-class DuplicateFinder:
+class DuplicateFinder(Holder):
     """Sees examples one by one, then tells which are copies.
 
-    In memory are about 30 bytes for each example and 120 for each distinct one, whatever their length.
+    In memory are 4 bytes for each distinct conversation, and what is bounded; the rest lies in unnamed files.
     """
 
     def __init__(self, options: DuplicateOptions | None = None) -> None:
-        self.options = options or DuplicateOptions()
-        self._stack = ExitStack()
-        self._near = self._stack.enter_context(_near_texts(self.options)) if self.options.near is not None else None
-        self._beginnings = self._stack.enter_context(Spool(self.options.scratch))  # of each wording
-        self._contents, self._wordings, self._lineages = Numbering(), Numbering(), Lineages()
-        self._wording = array("I")  # of each content
-        self._conversations = Numbering()  # equal ones are compared with others once
-        self._conversation = array("I")  # of each wording
-        self._content, self._target, self._parent = array("I"), array("I"), array("I")  # of each example
-        self._line = array("Q")
-        self._rank = array("d")  # empty where the first stays
-        self._copy_line, self._copy_twin = array("Q"), array("Q")
-        self._copy_kind, self._copy_similarity = array("B"), array("f")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+        super().__init__()
+        self.options = options = options or DuplicateOptions()
+        opened, scratch = self.opened, options.scratch
+        self._near = opened(near_texts(options.near, options.shingle, scratch)) if options.near is not None else None
+        self._beginnings = opened(Spool(scratch))  # of each wording
+        self._contents, self._wordings = opened(Numbering(scratch)), opened(Numbering(scratch))
+        self._conversations = opened(Numbering(scratch))  # equal ones are compared with others once
+        self._compared = opened(Rows(scratch, wording="I", conversation="I"))  # of each content
+        self._members = opened(Rows(scratch, **MEMBER))
+        self._copies = opened(Rows(scratch, **COPY))
+        self._position = 0
 
     def see(self, record: Record, line: int) -> None:
         """Take an example, and the line it stands in."""
         content = self._contents.number(bytes.fromhex(content_hash(record)[: 2 * DIGEST_BYTES]))
-        if content == len(self._wording):
-            self._wording.append(self._wording_of(record))
-        lineage = self._lineages.of(record) if self.options.tell_reuse else Lineage(NOBODY, NOBODY)
-        self._content.append(content)
-        self._target.append(lineage.target)
-        self._parent.append(lineage.parent)
-        self._line.append(line)
-        if self.options.keep == "longest":
-            self._rank.append(sum(len(message.content or "") for message in record.messages))
-        elif self.options.keep == "heaviest":
-            self._rank.append(1.0 if record.weight is None else record.weight)
+        if content == len(self._compared):
+            self._compared.append(*self._compare(record))
+        told = lineage_of(record) if self.options.tell_reuse else UNTOLD
+        compared = self._compared.read(content)
+        self._members.append(self._position, line, content, *compared, told.target, told.parent, self._rank(record))
+        self._position += 1
+
+    def pass_over(self) -> None:
+        """Count an example that is not looked at."""
+        self._position += 1
 
     def finish(self) -> DuplicateReport:
         """Find the copies among all that was seen; once, at the end."""
         kinds: Counter[str] = Counter()
-        clusters: list[Cluster] = []
+        clusters: list[tuple[Cluster, int]] = []  # with the wording of each
         count = clustered = 0
         for members in self._groups():
-            likenesses = list(choose(members, self._alike))
-            if not likenesses:
+            cluster = self._cluster(members)
+            if cluster is None:
                 continue
             count += 1
-            clustered += len(members)
-            for likeness in likenesses:
-                self._note(likeness)
-            clusters.append(self._cluster(members, likenesses))
-            kinds.update(clusters[-1].kinds)
+            clustered += cluster.examples
+            kinds.update(cluster.kinds)
+            clusters.append((cluster, int(members["wording"][0])))
             if len(clusters) > 2 * self.options.shown:
                 clusters = self._worst(clusters)
         return DuplicateReport(
-            examples=len(self._line),
+            examples=len(self._members),
             distinct=len(self._wordings),
             **{kind: kinds[kind] for kind in KINDS},
             cluster_count=count,
             clustered=clustered,
             uncompared=self._near.uncompared if self._near is not None else 0,
-            clusters=tuple(self._worst(clusters)),
+            clusters=tuple(
+                msgspec.structs.replace(cluster, text=self._beginnings.read(wording).decode())
+                for cluster, wording in self._worst(clusters)
+            ),
         )
 
     def copies(self) -> Iterator[Copy]:
-        """Every copy that the last `finish` found, in the order of lines."""
-        import numpy as np  # noqa: PLC0415  (slow to import, and needed only here)
+        """Every copy that the last `finish` found, in the order of the examples."""
+        for table in self._copies.ordered(lambda table: table["position"]):
+            for position, line, kind, twin, similarity in each_of(table):
+                yield Copy(position, line, KINDS[kind], twin, similarity)
 
-        for at in np.argsort(np.asarray(self._copy_line), kind="stable"):
-            kind = KINDS[self._copy_kind[at]]
-            yield Copy(self._copy_line[at], kind, self._copy_twin[at], self._copy_similarity[at])
-
-    def _wording_of(self, record: Record) -> int:
+    def _compare(self, record: Record) -> tuple[int, int]:
+        """The numbers of what is compared of it: its wording and its conversation."""
         compared = saying(record)
-        number = self._wordings.number(compared.wording)
-        if number == len(self._beginnings):
+        wording = self._wordings.number(compared.wording)
+        if wording == len(self._beginnings):
             self._beginnings.append(beginning(record).encode("utf-8", "replace"))
-            if self._near is not None:
-                self._conversation.append(self._conversation_of(compared))
-        return number
-
-    def _conversation_of(self, compared: Saying) -> int:
-        assert self._near is not None
-        number = self._conversations.number(digest(compared.conversation))
-        if number == len(self._near):
-            self._near.add(compared.conversation, compared.asked)
-        return number
-
-    def _groups(self) -> Iterator[list[Member]]:
-        """The examples that are connected, group by group, where that is two or more."""
-        import numpy as np  # noqa: PLC0415  (slow to import, and needed only here)
-
-        if not self._line:
-            return
-        roots = np.asarray(self._roots())[np.asarray(self._wording)[np.asarray(self._content)]]
-        order = np.argsort(roots, kind="stable")
-        sizes = np.bincount(roots)
-        ends = np.cumsum(sizes)
-        for root in np.flatnonzero(sizes > 1):
-            yield [self._member(position) for position in order[ends[root] - sizes[root] : ends[root]].tolist()]
-
-    def _roots(self) -> array[int]:
-        """The component of each wording."""
         if self._near is None:
-            return array("I", range(len(self._wordings)))
-        roots = self._near.components()
-        return array("I", (roots[conversation] for conversation in self._conversation))
+            return wording, wording
+        conversation = self._conversations.number(digest(compared.conversation))
+        if conversation == len(self._near):
+            self._near.add(compared.conversation, compared.asked)
+        return wording, conversation
 
-    def _member(self, position: int) -> Member:
-        content, rank = self._content[position], self._rank[position] if self._rank else 0.0
-        return Member(position, self._wording[content], content, self._target[position], self._parent[position], rank)
+    def _rank(self, record: Record) -> float:
+        if self.options.keep == "longest":
+            return sum(len(message.content or "") for message in record.messages)
+        if self.options.keep == "heaviest":
+            return 1.0 if record.weight is None else record.weight
+        return 0.0
+
+    def _groups(self) -> Iterator[Table]:
+        """The examples that are connected, group by group, where that is two or more."""
+        import numpy as np
+
+        if self._near is None:
+            return self._members.groups(lambda table: table["conversation"])
+        roots = np.asarray(self._near.components())
+        return self._members.groups(lambda table: roots[table["conversation"]])
+
+    def _cluster(self, members: Table) -> Cluster | None:
+        """The examples of a group, its copies noted; none where it has no copies."""
+        kinds: Counter[str] = Counter()
+        least = 1.0
+        for member, kind, twin, similarity in choose(_soonest_first(members), self._alike):
+            kinds[kind] += 1
+            least = min(least, similarity)
+            self._copies.append(member.position, member.line, KINDS.index(kind), twin.line, similarity)
+        if not kinds:
+            return None
+        lines = tuple(members["line"][:SHOWN_LINES].tolist())
+        return Cluster("", len(members), lines, dict(kinds), round(least, 4))
 
     def _alike(self, one: int, other: int) -> float:
+        if one == other:
+            return 1.0
         assert self._near is not None, "only near texts are connected without being the same"
-        one, other = self._conversation[one], self._conversation[other]
-        similarity = 1.0 if one == other else self._near.similarity(one, other)
+        similarity = self._near.similarity(one, other)
         return similarity if similarity >= self._near.sketch.threshold else 0.0
 
-    def _note(self, likeness: Likeness) -> None:
-        self._copy_line.append(self._line[likeness.member.position])
-        self._copy_kind.append(KINDS.index(likeness.kind))
-        self._copy_twin.append(self._line[likeness.twin.position])
-        self._copy_similarity.append(likeness.similarity)
-
-    def _cluster(self, members: list[Member], likenesses: list[Likeness]) -> Cluster:
-        first = min(members)
-        return Cluster(
-            text=self._beginnings.read(first.wording).decode(),
-            examples=len(members),
-            lines=tuple(self._line[member.position] for member in members[:SHOWN_LINES]),
-            kinds=dict(Counter(likeness.kind for likeness in likenesses)),
-            similarity=round(min(likeness.similarity for likeness in likenesses), 4),
-        )
-
-    def _worst(self, clusters: list[Cluster]) -> list[Cluster]:
-        ordered = sorted(clusters, key=lambda cluster: (-cluster.accidental, -cluster.examples, cluster.lines))
+    def _worst(self, clusters: list[tuple[Cluster, int]]) -> list[tuple[Cluster, int]]:
+        ordered = sorted(clusters, key=lambda pair: (-pair[0].accidental, -pair[0].examples, pair[0].lines))
         return ordered[: self.options.shown]
 
 
-def _near_texts(options: DuplicateOptions) -> NearTexts:
-    from tasks.data.likeness.minhash import Sketch  # noqa: PLC0415  (numpy is slow to import)
-    from tasks.data.likeness.near import NearTexts  # noqa: PLC0415
+def _soonest_first(members: Table) -> Iterator[Member]:
+    """The members as `choose` wants them: lineage that is told before none, then the higher rank, then the first."""
+    import numpy as np
 
-    assert options.near is not None
-    return NearTexts(Sketch(options.near, options.shingle), options.scratch)
+    told = (members["target"] != NOBODY) & (members["parent"] != NOBODY)
+    return map(Member._make, each_of(members[np.lexsort((-members["rank"], ~told))]))

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from contextlib import ExitStack
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 import msgspec
 
-from tasks.data.likeness.numbering import Numbering
+from tasks.data.likeness import near_texts
 from tasks.data.likeness.saying import digest, saying
 from tasks.data.likeness.shown import beginning
-from tasks.data.likeness.spool import Spool
+from tasks.data.scratch.holder import Holder
+from tasks.data.scratch.numbering import Numbering
+from tasks.data.scratch.rows import Rows, each_of
+from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
-    from typing import Self
 
-    from tasks.data.likeness.near import NearTexts
     from tasks.data.likeness.overlap import Runs
     from tasks.data.likeness.saying import Saying
     from tasks.data.record import Record
@@ -46,6 +45,7 @@ class LeakOptions(msgspec.Struct, frozen=True):
 class Leak(NamedTuple):
     """An example, and the one of another dataset that it repeats."""
 
+    position: int  # among all that were seen, from 0
     line: int
     kind: LeakKind
     dataset: str
@@ -88,34 +88,29 @@ class _Found(NamedTuple):
     similarity: float
 
 
-class LeakFinder:
+class LeakFinder(Holder):
     """Knows the examples of other datasets, sees those of one, then tells which of these are known.
 
-    In memory are some 50 bytes for each distinct example, as many for each known prompt, and some 30 for each word of
-    the known ones.
+    In memory are some 30 bytes for each word of the known ones, 4 for each distinct example and 200 for each that
+    leaks; the rest lies in unnamed files.
     """
 
     def __init__(self, options: LeakOptions | None = None) -> None:
-        self.options = options or LeakOptions()
-        self._stack = ExitStack()
-        self._near = self._stack.enter_context(_near_texts(self.options)) if self.options.near is not None else None
+        super().__init__()
+        self.options = options = options or LeakOptions()
+        opened, scratch = self.opened, options.scratch
+        self._near = opened(near_texts(options.near, options.shingle, scratch)) if options.near is not None else None
         self._runs = _known_runs(self.options.run) if self.options.run is not None else None
-        self._known, self._known_wordings = Counter[str](), Numbering()
-        self._prompts = Numbering()  # known ones
+        self._known, self._known_wordings = Counter[str](), opened(Numbering(scratch))
+        self._prompts = opened(Numbering(scratch))  # known ones
         self._prompt_of = array("I")  # a known wording of each
         self._datasets: list[str] = []
         self._known_dataset, self._known_line = array("I"), array("Q")  # of each known wording
-        self._wordings = Numbering()
-        self._wording, self._line = array("I"), array("Q")  # of each example
+        self._wordings = opened(Numbering(scratch))
+        self._examples = opened(Rows(scratch, wording="I", line="Q"))
         self._waiting: list[tuple[int, str]] = []  # wordings and texts to be looked through for runs
         self._found: dict[int, _Found] = {}  # by wording
-        self._beginnings = self._stack.enter_context(Spool(self.options.scratch))  # of each wording
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+        self._beginnings = opened(Spool(scratch))  # of each wording
 
     def know(self, record: Record, line: int, dataset: str) -> None:
         """Take an example of another dataset; all of these come before the first `see`."""
@@ -137,13 +132,12 @@ class LeakFinder:
 
     def see(self, record: Record, line: int) -> None:
         """Take an example, and the line it stands in."""
-        if self._runs is not None and not self._line:
+        if self._runs is not None and not len(self._examples):
             self._runs.freeze()
         compared = saying(record)
         new = len(self._wordings)
         number = self._wordings.number(compared.wording)
-        self._wording.append(number)
-        self._line.append(line)
+        self._examples.append(number, line)
         if number != new:
             return
         self._beginnings.append(beginning(record).encode("utf-8", "replace"))
@@ -165,7 +159,7 @@ class LeakFinder:
         self._find_near()
         kinds = Counter(leak.kind for leak in self.leaks())
         return LeakReport(
-            examples=len(self._line),
+            examples=len(self._examples),
             known=dict(self._known),
             **{kind: kinds[kind] for kind in LEAK_KINDS},
             common_runs=self._runs.common if self._runs is not None else 0,
@@ -175,10 +169,7 @@ class LeakFinder:
 
     def leaks(self) -> Iterator[Leak]:
         """Every example that leaked, in order."""
-        for wording, line in zip(self._wording, self._line, strict=True):
-            if (found := self._found.get(wording)) is not None:
-                dataset = self._datasets[self._known_dataset[found.known]]
-                yield Leak(line, found.kind, dataset, self._known_line[found.known], found.similarity)
+        return (leak for _, leak in self._leaking())
 
     def _known_prompt(self, compared: Saying) -> int | None:
         prompt = self._prompt_digest(compared)
@@ -209,19 +200,17 @@ class LeakFinder:
         return found is None or found.kind == "overlap" or (found.kind == "near" and found.known != known)
 
     def _shown(self) -> tuple[ShownLeak, ...]:
-        first = list(islice(zip(self.leaks(), self._leaking(), strict=True), self.options.shown))
-        return tuple(ShownLeak(self._beginnings.read(wording).decode(), *leak) for leak, wording in first)
+        first = list(islice(self._leaking(), self.options.shown))
+        return tuple(ShownLeak(self._beginnings.read(wording).decode(), *leak[1:]) for wording, leak in first)
 
-    def _leaking(self) -> Iterator[int]:
-        return (wording for wording in self._wording if wording in self._found)
-
-
-def _near_texts(options: LeakOptions) -> NearTexts:
-    from tasks.data.likeness.minhash import Sketch  # noqa: PLC0415  (numpy is slow to import)
-    from tasks.data.likeness.near import NearTexts  # noqa: PLC0415
-
-    assert options.near is not None
-    return NearTexts(Sketch(options.near, options.shingle), options.scratch)
+    def _leaking(self) -> Iterator[tuple[int, Leak]]:
+        """The examples that leaked, each behind its wording."""
+        rows = chain.from_iterable(map(each_of, self._examples.tables()))
+        for position, (wording, line) in enumerate(rows):
+            if (found := self._found.get(wording)) is not None:
+                dataset = self._datasets[self._known_dataset[found.known]]
+                twin = self._known_line[found.known]
+                yield wording, Leak(position, line, found.kind, dataset, twin, found.similarity)
 
 
 def _known_runs(words: int) -> Runs:

@@ -22,10 +22,10 @@ from tasks.data.finding import EXAMPLES, container, data_files
 from tasks.data.formats import chatml, fields_read, find_format, names, recognise
 from tasks.data.legacy import modernise
 from tasks.data.opening import blocks
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.record import Record, keep_aside
 from tasks.data.tables import cut_table
-from tasks.data.wording import shape, syntax
+from tasks.data.wording import levels, shape, syntax
 
 if TYPE_CHECKING:
     from tasks.data.formats import Format
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["EXAMPLES", "BadRow", "Reading", "Row", "data_file", "follow_rows", "read_records", "read_rows", "unfit"]
 
 MOST_ROW_BYTES = 16 << 20  # of one row; longer ones are bad, and are not read whole
+MOST_LEVELS = 100  # of objects and arrays in one another: all that goes through a record goes down into each
 LOOK_EXAMPLES = 1000  # between two reports
 SHOWN_PROBLEM = 400  # characters
 _UNFIT = (ValueError, RecursionError)  # what a row may lead to that is no record; msgspec's errors are of the first
@@ -185,7 +186,18 @@ def _from_json(place: _Place, cut: Iterator[tuple[int, bytes] | Fault], reading:
             finally:
                 if shortcut.format != reading.format:
                     shortcut = _Shortcut(reading.format)
+        if (record.metadata or record.tools) and _deep(record, raw):
+            yield place.bad(number, raw.strip(), RecursionError())
+            continue
         yield Row(file, number, record)
+
+
+def _deep(record: Record, raw: bytes) -> bool:
+    """Whether more stands in one another than may; only tools and metadata have no shape of their own."""
+    for value in (record.tools, *record.metadata.values()):
+        if value and isinstance(value, (dict, list)):
+            return raw.count(b"[") + raw.count(b"{") > MOST_LEVELS and levels(raw) > MOST_LEVELS
+    return False
 
 
 class _Shortcut:

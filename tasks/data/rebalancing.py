@@ -11,8 +11,9 @@ import msgspec
 from queue_app.errors import Permanent
 from queue_app.job_type import nearest
 from queue_app.lifecycle import Cause
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.record import content_hash
+from tasks.data.sampling import draw
 from tasks.data.strata import apportion, whole_shares
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Examples:
 
     def __init__(self, census: Census, gaps: Iterable[Gap]) -> None:
         lacking = [gap.stratum for gap in gaps if gap.have]
-        self._at = {at: name for name in lacking for at in census.strata[name].choose(EXAMPLE_IDS)}
+        self._at = dict(draw(census, dict.fromkeys(lacking, EXAMPLE_IDS)))
         self.ids: dict[str, list[str]] = {name: [] for name in lacking}
 
     def look(self, position: int, row: Row) -> None:

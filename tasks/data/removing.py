@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from tasks.data.reading import Row
 
 REMOVED = "removed.jsonl"
+NOTHING: tuple[int, None] = -1, None
 
 
 class Removal(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,24 +31,27 @@ class Removal(msgspec.Struct, frozen=True, omit_defaults=True):
     dataset: str | None = None
 
 
-def removals(leaks: Iterable[Leak], copies: Iterable[Copy]) -> Iterator[Removal]:
-    """What is taken out, in the order of lines: all leaks, and of the copies the accidents."""
+def removals(leaks: Iterable[Leak], copies: Iterable[Copy]) -> Iterator[tuple[int, Removal]]:
+    """What is taken out, each at its position, in order: all leaks, and of the copies the accidents."""
     leaked = (
-        Removal(leak.line, f"leaked-{leak.kind}", leak.twin, round(leak.similarity, 4), leak.dataset) for leak in leaks
+        (leak.position, Removal(leak.line, f"leaked-{leak.kind}", leak.twin, round(leak.similarity, 4), leak.dataset))
+        for leak in leaks
     )
     copied = (
-        Removal(copy.line, copy.kind, copy.twin, round(copy.similarity, 4)) for copy in copies if copy.kind in ACCIDENTS
+        (copy.position, Removal(copy.line, copy.kind, copy.twin, round(copy.similarity, 4)))
+        for copy in copies
+        if copy.kind in ACCIDENTS
     )
-    return heapq.merge(leaked, copied, key=lambda removal: removal.line)
+    return heapq.merge(leaked, copied, key=itemgetter(0))
 
 
-def take_out(rows: Iterable[Row], taken: Iterable[Removal]) -> Iterator[tuple[Row, Removal | None]]:
-    """Every row with the reason to take it out, where there is one; both are in the order of lines."""
+def take_out(rows: Iterable[Row], taken: Iterable[tuple[int, Removal]]) -> Iterator[tuple[Row, Removal | None]]:
+    """Every row with the reason to take it out, where there is one; lines are not asked: each file has its own."""
     coming = iter(taken)
-    removal = next(coming, None)
-    for row in rows:
-        if removal is not None and removal.line == row.line:
+    place, removal = next(coming, NOTHING)
+    for position, row in enumerate(rows):
+        if position == place:
             yield row, removal
-            removal = next(coming, None)
+            place, removal = next(coming, NOTHING)
         else:
             yield row, None

@@ -1,32 +1,37 @@
 """Exactly as many examples as asked for, drawn from strata by lots that depend on nothing but seed and content.
 
-The first pass over the examples keeps two numbers for each: its lot and its place. The second writes what was chosen.
+The first pass over the examples keeps a lot for each, in an unnamed file. The second writes what was chosen.
 """
 
 from __future__ import annotations
 
 import hashlib
-import heapq
 import math
-from array import array
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.reading import unfit
+from tasks.data.scratch.rows import Rows, each_of
 from tasks.data.strata import NONE, Strata, apportion, field_of, label_of, path_of, weight_of, whole_weight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
 
     from tasks.data.reading import Row
     from tasks.data.record import Record
+    from tasks.data.scratch.rows import Table
 
 DrawBy = Literal["content", "position"]
 Shares = Literal["count", "weight", "equal"]
@@ -65,21 +70,18 @@ class Lots:
 
 @dataclass
 class Stratum:
-    """What the first pass keeps of the examples of a stratum."""
+    """Examples that are drawn among themselves."""
 
-    lots: array[float] = field(default_factory=lambda: array("d"))
-    positions: array[int] = field(default_factory=lambda: array("Q"))
+    number: int  # in the order of the first example of each
+    size: int = 0
     weight: int = 0  # of all of them, as `whole_weight` has it
-
-    def choose(self, number: int) -> list[int]:
-        """The positions of the `number` smallest lots."""
-        return [at for _, at in heapq.nsmallest(number, zip(self.lots, self.positions, strict=True))]
 
 
 @dataclass
 class Census:
     """Who may be drawn, by stratum; and who may not."""
 
+    lots: Rows  # of who may be drawn: lot, number of the stratum, position
     strata: dict[str, Stratum] = field(default_factory=dict)
     outside: int = 0  # not what `where` asks for
     weightless: int = 0  # of weight 0 in a weighted choice
@@ -87,28 +89,32 @@ class Census:
 
     @property
     def sizes(self) -> dict[str, int]:
-        return {name: len(stratum.positions) for name, stratum in sorted(self.strata.items())}
+        return {name: stratum.size for name, stratum in sorted(self.strata.items())}
 
     @property
     def total(self) -> int:
         return sum(self.sizes.values())
 
 
-def take_census(rows: Iterable[Row], strata: Strata, lots: Lots, where: Mapping[str, str] = {}) -> Census:
-    """The first pass. `where` names fields and the one value that each must have.
+@contextmanager
+def take_census(
+    rows: Iterable[Row], strata: Strata, lots: Lots, where: Mapping[str, str] = {}, scratch: Path | None = None
+) -> Iterator[Census]:
+    """The first pass. `where` names fields and the one value that each must have; `scratch` is for unnamed files.
 
     Raises:
         Permanent: a row has no place in any stratum, or there are too many strata, or nothing to draw from
     """
-    census = Census(seen={name: Counter() for name in where})
-    asked = {name: (path_of(name), value) for name, value in where.items()}
-    for position, row in enumerate(rows):
-        if not asked or all(_has(row.record, *want, census.seen[name]) for name, want in asked.items()):
-            _admit(census, row, position, strata, lots)
-        else:
-            census.outside += 1
-    _refuse_nothing(census, strata, where)
-    return census
+    with Rows(scratch, lot="d", stratum="H", position="Q") as kept:
+        census = Census(kept, seen={name: Counter() for name in where})
+        asked = {name: (path_of(name), value) for name, value in where.items()}
+        for position, row in enumerate(rows):
+            if not asked or all(_has(row.record, *want, census.seen[name]) for name, want in asked.items()):
+                _admit(census, row, position, strata, lots)
+            else:
+                census.outside += 1
+        _refuse_nothing(census, strata, where)
+        yield census
 
 
 def share_out(census: Census, size: int, shares: Shares, *, allow_fewer: bool = False) -> dict[str, int]:
@@ -152,10 +158,27 @@ def fit_quotas(census: Census, quotas: Mapping[str, int], *, allow_fewer: bool =
     return {name: min(sizes[name], quota) for name, quota in quotas.items()}
 
 
-def choose_positions(census: Census, quotas: Mapping[str, int]) -> array[int]:
+def draw(census: Census, quotas: Mapping[str, int]) -> Iterator[tuple[int, str]]:
+    """The position and the stratum of what is drawn: of each as many as its quota says, by the smallest lots."""
+    names = list(census.strata)
+    left = [quotas.get(name, 0) for name in names]
+    missing = sum(left)
+    for _, stratum, position in chain.from_iterable(map(each_of, census.lots.ordered(_by_lot))):
+        if not missing:
+            return
+        if left[stratum]:
+            left[stratum] -= 1
+            missing -= 1
+            yield position, names[stratum]
+
+
+def choose_positions(census: Census, quotas: Mapping[str, int], scratch: Path | None = None) -> Iterator[int]:
     """The positions of what is drawn, in order."""
-    chosen = (census.strata[name].choose(quota) for name, quota in quotas.items())
-    return array("Q", sorted(position for positions in chosen for position in positions))
+    with Rows(scratch, position="Q") as drawn:
+        for position, _ in draw(census, quotas):
+            drawn.append(position)
+        for table in drawn.ordered(lambda table: table["position"]):
+            yield from (position for (position,) in each_of(table))
 
 
 def pick(rows: Iterable[Row], positions: Iterable[int]) -> Iterator[Row]:
@@ -168,6 +191,11 @@ def pick(rows: Iterable[Row], positions: Iterable[int]) -> Iterator[Row]:
         if position == next_one:
             yield row
             next_one = next(wanted, None)
+
+
+def _by_lot(table: Table) -> NDArray[Any]:
+    """Lots are above 0, and such numbers stand in the order of their bits."""
+    return table["lot"].copy().view("<u8")
 
 
 def _has(record: Record, path: tuple[str, ...], value: str, seen: Counter[str]) -> bool:
@@ -191,9 +219,9 @@ def _admit(census: Census, row: Row, position: int, strata: Strata, lots: Lots) 
         if len(census.strata) == MOST_STRATA:
             told = f"{strata.field}: has more than {MOST_STRATA:,} values; take a field with fewer, or bands of numbers"
             raise unfit(row, told)
-        stratum = census.strata[label] = Stratum()
-    stratum.lots.append(lots.draw(row.record, position))
-    stratum.positions.append(position)
+        stratum = census.strata[label] = Stratum(len(census.strata))
+    census.lots.append(lots.draw(row.record, position), stratum.number, position)
+    stratum.size += 1
     stratum.weight += whole_weight(weight)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,9 @@ from tasks.data.walking import ALL, BadFile, Walk, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from tasks.data.encoding import Decoded
+    from tasks.data.extracted import Extracted
 
 BUILTIN = "builtin:"
 BUILTINS = {"python-topics": "the Python language reference, as pydoc_data carries it"}
@@ -110,15 +113,7 @@ def read_file(path: Path, base: Path, encoding: str | None = None) -> Document |
 
 
 def _plain(path: Path, base: Path, encoding: str | None) -> Document:
-    decoded = decode(path.read_bytes(), fallback=encoding)
-    text = strip_licence(decoded.text)
-    return Document(
-        name=shown(path.relative_to(base)),
-        text=text,
-        repair=decoded.repair,
-        suspicious=decoded.suspicious,
-        licence_characters=len(decoded.text) - len(text),
-    )
+    return _document(path.relative_to(base), decode(path.read_bytes(), fallback=encoding))
 
 
 def _extracted(path: Path, base: Path, encoding: str | None) -> Document:
@@ -130,15 +125,17 @@ def _extracted(path: Path, base: Path, encoding: str | None) -> Document:
             "cut it into several, or save its text as .txt, which may be of any size"
         )
     found = extractor.extract(path.read_bytes(), encoding)
+    return replace(_document(path.relative_to(base), found), extracted_from=kind, removed=found.removed)
+
+
+def _document(name: Path, found: Decoded | Extracted) -> Document:
     text = strip_licence(found.text)
     return Document(
-        name=shown(path.relative_to(base)),
+        name=shown(name),
         text=text,
         repair=found.repair,
         suspicious=found.suspicious,
         licence_characters=len(found.text) - len(text),
-        extracted_from=kind,
-        removed=found.removed,
     )
 
 

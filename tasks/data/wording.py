@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import accumulate
 from typing import get_args
 
 import msgspec
@@ -14,6 +15,8 @@ REPAIR = "repair the line, or leave it out"
 _AT = re.compile(r" - at `\$\.?(?P<field>[^`]*)`$")
 _FIELD = re.compile(r"(?P<field>[A-Za-z_][\w.\[\]-]*): (?P<problem>.+)", re.DOTALL)
 _QUOTED = re.compile(r"`([^`]*)`")
+# texts, also one without an end, and all else that is no bracket
+_BETWEEN_BRACKETS = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[^"\[\]{}]++', re.DOTALL)
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
 _WORDS = {
     "object": "an object in braces",
@@ -45,6 +48,12 @@ def shape(error: Exception) -> tuple[str, str, str]:
     if message.startswith("Expected") and len(quoted) == 2:
         return field, f"expected {_words(quoted[0])}, found {_words(quoted[1])}", REPAIR
     return field, message[:1].lower() + message[1:], REPAIR
+
+
+def levels(raw: bytes) -> int:
+    """How many objects and arrays of a JSON text stand in one another, where most do."""
+    brackets = _BETWEEN_BRACKETS.sub(b"", raw)
+    return max(accumulate(1 if sign in b"[{" else -1 for sign in brackets), default=0)
 
 
 def syntax(raw: bytes, error: Exception) -> tuple[str, str, str]:

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from api_worker.catalogue import Wanted, catalogue
 from api_worker.provider import Order
-from api_worker.providers import api_of
-from api_worker.quotes import Need, ending, over, quote, said
-from queue_app.errors import Invalid, Permanent
+from api_worker.providers import api_of, is_free
+from api_worker.quotes import Need, ending, machine_of, over, quote, said
+from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError, Unauthorized, Unsettled
 from queue_app.lifecycle import Cause
-from queue_app.store.money import Caps, Quoted
-from tasks.hosting.training_file import AskedFile, target_of, write_training_file
+from queue_app.store.money import Caps, Quoted, sum_of
+from tasks.hosting.limits import Limit, Sayings, limit_of
+from tasks.hosting.run_time import run_time
+from tasks.hosting.training_file import AskedFile, origin, target_of, write_training_file
 
 if TYPE_CHECKING:
+    from api_worker.catalogue import Catalogue, What
     from api_worker.provider import Provider
     from queue_app.at_account import AtAccount
     from queue_app.job_type import Attempt
     from settings import ProviderSettings
 
 SENT = {"dataset": "upload", "holdout": "upload-holdout"}  # field of the spec → step
-FREE = "sandbox"  # what the names of accounts begin with that train nothing
-LONGEST_RUN = timedelta(days=3)  # queue and training at a provider; no provider promises less
+SEND_AGAIN_SECONDS = 1.0
 SPEC_FIELDS = ("method", "tuned", "epochs", "suffix", "seed", "learning_rate", "batch_size", "lora_r")
 
 
@@ -45,24 +47,33 @@ class Desk:
     def api(self) -> str:
         return api_of(self.name, self.account)
 
+    @property
+    def rows(self) -> Catalogue:
+        """What is known of providers."""
+        return catalogue(self.attempt.settings.catalogue)
+
     def order(self, spec: Any, datasets: dict[str, str | None]) -> Order | None:
         """The order with its files at the provider; None: the provider still looks through them.
 
         Raises:
             Permanent: the provider or the model has closed, a wish cannot be heeded, or a file is refused
         """
-        begun = self.attempt.recall("start") is not None
+        begun = self.place.may_have_begun()  # then what there is comes first, whatever stands in its way by now
         asked = {field: getattr(spec, field) for field in SPEC_FIELDS}
-        order = Order(spec.base_model, "", **asked)
+        order = Order(self._base_model(spec.base_model), "", **asked)
         if not begun:
             self._refuse_what_is_over(self.wanted(order))
             self._refuse_unheeded(order)
         files = {field: self._send(field, ref, order) for field, ref in datasets.items() if ref is not None}
-        if not begun and not all(self._is_ready(field, sent) for field, sent in files.items()):
+        for field, sent in files.items() if not begun else ():
+            if sent.get("server", "") != self.place.server:
+                raise self._to_send_again(field, f"{sent['file']} is at another server than the account")
+        looked_at = begun or self.place.job.has_slot  # before it asked for the slot that it was given
+        if not looked_at and not all(self._is_ready(field, sent, datasets[field]) for field, sent in files.items()):
             return None
         holdout = files.get("holdout")
-        return Order(
-            spec.base_model, files["dataset"]["file"], validation_file=holdout["file"] if holdout else None, **asked
+        return replace(
+            order, training_file=files["dataset"]["file"], validation_file=holdout["file"] if holdout else None
         )
 
     def start(self, order: Order, cap_usd: float | None) -> str:
@@ -71,23 +82,36 @@ class Desk:
         Raises:
             StandsStill: a cap would be broken, or no slot is free
         """
-        begun = self.attempt.recall("start") is not None
+        begun = self.place.may_have_begun()
+        self._agree(order, cap_usd, begun=begun)
         if not begun:
-            self._agree(order, cap_usd)
-        self._take_slot(self.wanted(order), is_held=begun)  # an adopted job has its place there already
+            self._take_slot(self.wanted(order), is_held=False)
         try:
             remote_id: str = self.attempt.once(
                 "start",
-                lambda key: self.provider.start(order, key),
+                lambda key: self._create(order, key),
                 find=self.provider.find,
                 undo=self.provider.cancel,
                 lag_seconds=self.account.listing_lag_seconds,
             )
         except Permanent as error:
             if error.undone:
-                self.place.release()
+                self._send_again_what_is_gone()
             raise
         return remote_id
+
+    def _create(self, order: Order, key: str) -> str:
+        """Create the remote job; one that might have been there, and is not, may have no slot yet."""
+        try:
+            self._take_slot(self.wanted(order), is_held=False)
+        except TuneyardError as error:
+            error.undone = True
+            raise
+        return self.provider.start(order, key)
+
+    def hold_slot(self, order: Order) -> None:
+        """Keep the slot of a remote job that goes on, also of one that was adopted."""
+        self._take_slot(self.wanted(order), is_held=True)
 
     def sent(self) -> dict[str, Any]:
         """What was sent, as the result tells it."""
@@ -97,6 +121,10 @@ class Desk:
             "holdout_examples": holdout.get("examples", 0),
             "dropped": training["dropped"],
         }
+
+    def _base_model(self, name: str) -> str:
+        """The name that the provider goes by, where the user left out its date."""
+        return name if self._is_own_server else self.rows.dated(self.api, name)
 
     # -- before it is paid -------------------------------------------------------------------------------------------
 
@@ -109,23 +137,30 @@ class Desk:
         if self._is_own_server:
             return
         today = datetime.now(UTC).date()
-        for closing in over(catalogue(), wanted, today, done=today + LONGEST_RUN):
+        for closing in over(self.rows, wanted, today):
             raise Permanent(f"{self.name}: {said(closing, today)}", cause=Cause.PROVIDER)
-        for word in self.warnings(wanted):
+        strange = self.rows.stranger(self.api, wanted.model)
+        if strange and self.rows.tunes_only_what_is_listed(self.api):
+            raise Invalid(f"{self.name}: {strange}")
+        for word in filter(None, (*self.warnings(wanted), strange)):
             self.attempt.log.warning("%s: %s", self.name, word)
 
     def warnings(self, wanted: Wanted) -> tuple[str, ...]:
         """What ends within some months, or has ended for some customers."""
         today = datetime.now(UTC).date()
-        found = () if self._is_own_server else ending(catalogue(), wanted, today)
+        found = () if self._is_own_server else ending(self.rows, wanted, today)
         return tuple(said(closing, today) for closing in found)
 
     @property
     def _is_own_server(self) -> bool:
         """Whether the account is at a server of the user's own, of which the catalogue knows nothing."""
-        return self.account.base_url is not None and self.api != "azure"
+        return self.rows.is_own_server(self.api, self.account.base_url)
 
     def _refuse_unheeded(self, order: Order) -> None:
+        if order.method not in self.provider.methods:
+            able = sorted({model.provider for model in self.rows.models if order.method in model.methods})
+            does = f"it trains by {', '.join(sorted(self.provider.methods))}"
+            raise Invalid(f"{self.name} does not train by {order.method}; {does}; {', '.join(able)} can")
         unheeded = sorted(set(order.wishes) - self.provider.takes)
         if unheeded:
             heeded = ", ".join(sorted(self.provider.takes - {"validation_file"}))
@@ -138,37 +173,76 @@ class Desk:
             attempt = self.attempt
             folder = attempt.workdir / f"{SENT[field]}-{attempt.number}"  # an attempt that lost its lease still writes
             source, target = attempt.artifacts.resolve(ref), target_of(self.api, order.method)
-            asked = AskedFile(source, target, order.base_model, is_holdout=field == "holdout")
+            asked = AskedFile(source, target, order.base_model, field == "holdout", ref, self.rows)
             made = write_training_file(asked, folder, lambda rows: attempt.report(checked=rows))
             file = self.place.send_once(made.digest, lambda: self.provider.upload(made.path))
             shutil.rmtree(folder)
             told = {"examples": made.examples, "dropped": made.dropped, "tokens": made.tokens, "exact": made.exact}
-            return {"file": file, "digest": made.digest, **told}
+            return {"file": file, "digest": made.digest, "server": self.place.server, **told}
 
         sent: dict[str, Any] = self.attempt.once(SENT[field], send)
         return sent
 
-    def _is_ready(self, field: str, sent: dict[str, Any]) -> bool:
+    def _is_ready(self, field: str, sent: dict[str, Any], ref: str | None) -> bool:
         try:
             return self.provider.is_ready(sent["file"])
+        except Unauthorized:
+            raise
         except Permanent as error:
+            self._send_again_if_gone(field, sent, error)
             self.place.forget_sent(sent["digest"])
             error.forget = (SENT[field],)  # a retry sends what the data is then
+            if error.cause == Cause.DATA:
+                error.args = (f"{error}; {origin({field: ref})}",)
             raise
 
-    def _agree(self, order: Order, cap_usd: float | None) -> None:
-        """Commit to a price: the provider's own where it tells one, else the catalogue's; the sandbox is free."""
-        price = quote(catalogue(), self._need(order), datetime.now(UTC).date())
-        quoted = Quoted(price.low, price.high, price.tokens)
-        if self.name.startswith(FREE):
-            quoted = Quoted(0.0, 0.0, price.tokens)
-        elif (told := self.provider.estimate(order)) is not None:
-            if not told.allowed:
-                advice = f"see to the account's limit, then `tuneyard jobs retry {self.attempt.job_id}`"
-                raise Permanent(f"{self.name} would not start this: {told.why}; {advice}", cause=Cause.QUOTA)
-            quoted = Quoted(told.usd, told.usd, told.tokens or price.tokens)
-        caps = Caps(self._run_cap(), self.account.cap_usd, self.account.cap_usd_a_day, job=cap_usd)
-        self.place.commit(quoted, caps)
+    def _send_again_what_is_gone(self) -> None:
+        """A create was refused: see whether the files that it names are there."""
+        for field, step in SENT.items():
+            sent = self.attempt.recall(step)
+            try:
+                if sent is not None:
+                    self.provider.is_ready(sent["file"])
+            except TuneyardError as error:  # the refusal itself says more than any other
+                self._send_again_if_gone(field, sent, error)
+
+    def _send_again_if_gone(self, field: str, sent: dict[str, Any], error: TuneyardError) -> None:
+        """Let the file be sent once more, before anything is created; the second time the error stands."""
+        if isinstance(error, NotFound) and self.place.may_send_again(SENT[field]):
+            self.place.forget_sent(sent["digest"])
+            raise self._to_send_again(field, f"there is no file {sent['file']} any more") from error
+
+    def _to_send_again(self, field: str, why: str) -> Unsettled:
+        error = Unsettled(f"{self.name}: {why}; the {field} is sent again", SEND_AGAIN_SECONDS)
+        error.forget = (SENT[field],)
+        return error
+
+    def _agree(self, order: Order, cap_usd: float | None, *, begun: bool) -> None:
+        """Commit to a price; of what may be there already the price is only noted, and nobody is asked for it."""
+        bill = self.place.bill() if begun else None
+        if bill is not None and bill.committed_at is not None and bill.quoted_at is not None:
+            return
+        quoted = self._listed(order) if begun else self._quoted(order)
+        self.place.commit(quoted, Caps(self._run_cap(), self.account.cap_usd, self.account.cap_usd_a_day, job=cap_usd))
+
+    def _listed(self, order: Order) -> Quoted:
+        """The catalogue's price; the sandbox is free."""
+        price = quote(self.rows, self._need(order), datetime.now(UTC).date())
+        if is_free(self.attempt.settings, self.name):
+            return Quoted(0.0, 0.0, price.tokens)
+        return Quoted(price.low, price.high, price.tokens)
+
+    def _quoted(self, order: Order) -> Quoted:
+        """The provider's own price where it tells one, else the catalogue's."""
+        listed, told = self._listed(order), self.provider.estimate(order)
+        if told is None or is_free(self.attempt.settings, self.name):
+            return listed
+        if not told.allowed:
+            advice = f"see to the account's limit, then `tuneyard jobs retry {self.attempt.job_id}`"
+            raise Permanent(f"{self.name} would not start this: {told.why}; {advice}", cause=Cause.QUOTA)
+        if sum_of(told.usd) is None:
+            self.attempt.log.warning("%s tells %s USD, which is no price; it counts as unknown", self.name, told.usd)
+        return Quoted(told.usd, told.usd, told.tokens or listed.tokens)
 
     def _run_cap(self) -> float | None:
         run_id = self.place.job.run_id
@@ -176,21 +250,28 @@ class Desk:
 
     def _need(self, order: Order) -> Need:
         training, holdout = (self.attempt.recall(step) or {"tokens": 0} for step in SENT.values())
-        return Need(
+        need = Need(
             self.wanted(order), training["tokens"], order.epochs or 1, holdout["tokens"], exact=training["exact"]
         )
+        machine = machine_of(self.rows, self.api, self.account.tier)
+        found = run_time(self.place.store, self.name, order.base_model, need.trained) if machine else None
+        return replace(need, machine=machine, seconds=(found.fastest, found.slowest) if found else None)
 
     def _take_slot(self, wanted: Wanted, *, is_held: bool) -> None:
-        listing = catalogue().listings.get(self.api)
+        listing = self.rows.listings.get(self.api)
         if listing is not None and listing.slots == "none":
             return
         by_model = listing is not None and listing.slots == "model"
         pool = f"{self.name}/{wanted.model}" if by_model else self.name
-        at_once, a_day = (self._limit(name, wanted) for name in ("jobs_at_once", "jobs_a_day"))
-        self.place.take_slot(pool, size=at_once, a_day=a_day, is_held=is_held)
+        told = self.place.store.slots.get(pool)
+        at_once = self._limit("jobs_at_once", wanted, told.told)
+        if is_held:
+            self.place.hold_slot(pool, size=at_once.value, source=at_once.source)
+            return
+        a_day = self._limit("jobs_a_day", wanted, told.told_a_day)
+        self.place.take_slot(pool, size=at_once.value, source=at_once.source, a_day=a_day.value)
 
-    def _limit(self, name: Any, wanted: Wanted) -> int | None:
-        """What the settings say, else the catalogue; of a server of the user's own the catalogue knows nothing."""
-        own = {"jobs_at_once": self.account.max_jobs, "jobs_a_day": self.account.max_jobs_a_day}[name]
-        figure = None if self._is_own_server else catalogue().figure(name, wanted)
-        return own if own is not None or figure is None else int(figure.value)
+    def _limit(self, what: What, wanted: Wanted, told: int | None) -> Limit:
+        """What holds; of a server of the user's own the catalogue knows nothing."""
+        figure = None if self._is_own_server else self.rows.figure(what, wanted)
+        return limit_of(self.name, self.account, what, Sayings(figure, told))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from api_worker.provider import RemoteState
 from queue_app.errors import AccountPaused, Permanent, SlotRefused, TuneyardError
 from queue_app.lifecycle import Cause
+from tasks.hosting.billing import bill_end
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,8 +29,9 @@ def progress_of(remote: RemoteJob) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value is not None}
 
 
-def why_not(place: AtAccount, remote: RemoteJob) -> TuneyardError:
-    """The error of a remote job that ended without success; one that failed is not billed."""
+def why_not(place: AtAccount, remote: RemoteJob, sent: str) -> TuneyardError:
+    """The error of a remote job that ended without success, which is billed; `sent` says which data it is about."""
+    bill_end(place, remote)
     where = f"{place.name}: job {remote.id}"
     if remote.wants_slot:
         error = SlotRefused(f"{where} found no slot free: {remote.failure}")
@@ -38,7 +40,6 @@ def why_not(place: AtAccount, remote: RemoteJob) -> TuneyardError:
     if remote.state == RemoteState.CANCELLED:
         text = f"{where} was cancelled at the provider, by somebody else; a retry starts another one"
         return Permanent(text, cause=Cause.PROVIDER, forget=("start",))
-    place.release()
     if remote.cause == Cause.QUOTA:
         paused = AccountPaused(f"{where} ended for want of money or quota: {remote.failure}", cause=Cause.QUOTA)
         paused.forget = ("start",)
@@ -47,7 +48,8 @@ def why_not(place: AtAccount, remote: RemoteJob) -> TuneyardError:
     forget = ("start", *UPLOADS) if cause == Cause.DATA else ("start",)
     if cause == Cause.DATA:
         place.forget_sent_by(UPLOADS)
-    return Permanent(f"{where} failed: {remote.failure or 'no reason was given'}", cause=cause, forget=forget)
+    why = f"{where} failed: {remote.failure or 'no reason was given'}"
+    return Permanent(f"{why}; {sent}" if cause == Cause.DATA else why, cause=cause, forget=forget)
 
 
 def write_report(workdir: Path, order: Order, remote_id: str, made: RemoteResult) -> Path:

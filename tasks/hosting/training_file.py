@@ -6,9 +6,10 @@ import hashlib
 import shutil
 import threading
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from api_worker.catalogue import Catalogue, catalogue
 from api_worker.provider import Method
 from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
@@ -21,7 +22,7 @@ from tasks.data.reading import BadRow, read_rows
 from tasks.data.writing import JsonlWriter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from tasks.data.counting import Counting
@@ -54,6 +55,24 @@ class AskedFile:
     target: Target
     base_model: str  # whose tokens are counted
     is_holdout: bool = False
+    ref: str | None = None  # what the user calls it, where that is not the source
+    catalogue: Catalogue = field(default_factory=catalogue, repr=False)  # whose limits are kept
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        return called(self.ref or str(self.source))
+
+
+def called(ref: str) -> str:
+    """A dataset as `tuneyard data` takes it: its path, its name, or the beginning of its id."""
+    return ref.removeprefix("sha256:")[:12] if ref.startswith("sha256:") else ref
+
+
+def origin(datasets: Mapping[str, str | None]) -> str:
+    """What a provider's words about the files that it was sent are about."""
+    named = [f"the {field} {called(ref)}" for field, ref in datasets.items() if ref is not None]
+    return f"what was sent is {' and '.join(named)}, row by row"
 
 
 def target_of(api: str, method: Method) -> Target:
@@ -95,15 +114,16 @@ def _checked_and_written(asked: AskedFile, folder: Path, look: Callable[[int], o
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     source, target = asked.source, asked.target
-    plan = Plan(str(source), target, as_file=False, fix=False, skip_bad=False, strict=False)
+    plan = Plan(asked.name, target, as_file=False, fix=False, skip_bad=False, catalogue=asked.catalogue)
     counting = counting_for(asked.base_model)
     made = check(Order(source, plan, folder / "check", counting=counting), look)
     grave = [finding for finding in made.first if finding.severity == "blocking"]
     if asked.is_holdout:  # the least number of examples is asked of what is trained on
         grave = [finding for finding in grave if finding.rule != f"{target.name}.examples"]
     if grave:
-        hint = f"`tuneyard data check {source} --target {target.name} --fix` repairs what can safely be repaired"
-        text = "\n".join([f"{target.name} would refuse {source}:", *map(str, grave[:NAMED]), hint])
+        hint = f"`tuneyard data check {asked.name} --target {target.name} --fix` repairs what can safely be repaired"
+        what = f"{'holdout' if asked.is_holdout else 'dataset'} {asked.name}"
+        text = "\n".join([f"{target.name} would refuse the {what}:", *map(str, grave[:NAMED]), hint])
         raise Permanent(text, cause=Cause.DATA)
     return _write(source, target, folder, (made.figures["tokens"]["total"], counting.exact))
 

@@ -190,6 +190,7 @@ def test_a_suffix_that_is_too_long_beside_the_key_creates_nothing(yard: OpenYard
     with pytest.raises(Permanent) as caught:
         here.provider.start(here.order(suffix="x" * 200), here.key)
     assert caught.value.cause == Cause.USER
+    assert caught.value.undone  # so nothing is committed to
     assert not here.about(here.key).get("jobs")
 
 
@@ -344,6 +345,12 @@ def test_a_job_too_many_waits_for_a_slot(yard: OpenYard) -> None:
         assert vendors()[here.api].fails_when_full
         assert here.wait_for(remote, RemoteState.FAILED).wants_slot
     assert here.told()["most_held_at_once"] == 0
+
+
+def test_a_job_that_was_accepted_and_ends_for_want_of_a_slot_says_so(yard: OpenYard) -> None:
+    here = yard("job:slot")
+    ended = here.wait_for(here.provider.start(here.order(), here.key), RemoteState.FAILED)
+    assert (ended.wants_slot, bool(ended.failure)) == (True, True)
 
 
 def test_an_account_without_quota_is_paused(yard: OpenYard) -> None:

@@ -254,6 +254,15 @@ def test_a_job_that_failed_says_why_from_its_log(
         assert (seen.cause, seen.failure) == (cause, failure)
 
 
+@pytest.mark.parametrize(
+    ("message", "wants_slot"),
+    [("You run as many jobs at once as you may.", True), ("Concurrency limit of jobs reached.", True), ("No.", False)],
+)
+def test_a_job_that_was_accepted_and_found_no_slot_says_so(message: str, *, wants_slot: bool) -> None:
+    with hub({"/job-1": (200, json.dumps(job("ERROR", message))), "/logs": log()}) as (provider, _):
+        assert provider.state("job-1").wants_slot == wants_slot
+
+
 def test_a_result_tells_the_figures_of_trls_log() -> None:
     lines = (
         "{'loss': '5.71', 'grad_norm': '0.9', 'learning_rate': '1e-03', 'num_tokens': '120', 'epoch': '0.5'}",

@@ -13,13 +13,14 @@ from api_worker.sandbox.rules import Rules
 from queue_app.lifecycle import Cause, Reason, State
 from tests.api_worker.odd_server import odd_server
 from tests.conftest import eventually
-from tests.sandbox.server import ENDLESS, SECRET, examples_file, serve
+from tests.sandbox.server import ENDLESS, SECRET, examples_file, preferences_file, serve
 
 if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
     from tests.conftest import RunHere
+    from tests.sandbox.server import Served
 
 KIND = "finetune.hosted"
 WITHOUT_END = Rules(pace=ENDLESS)
@@ -392,3 +393,173 @@ def test_a_cancel_of_what_the_provider_does_not_know_ends(
         job = elsewhere.finish(job_id)
     assert (job.state, job.has_slot) == (State.FAILED, False)
     assert "HTTP 404" in str(job.failure)
+
+
+@pytest.mark.parametrize("fault", ["file:refused=7*1", "file:broken*1"])
+def test_what_a_provider_says_of_a_file_names_the_data_that_it_was_made_of(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any], fault: str
+) -> None:
+    rows = examples_file(tmp_path / "rows" / "examples.jsonl").parent
+    published = run_here.runner.artifacts.publish(rows, kind="dataset", name=None, job_id=None, parents=[])
+    with serve(tmp_path / "state", fault) as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **{**order, "dataset": published.id})
+    assert (job.state, job.cause) == (State.FAILED, Cause.DATA)
+    assert f"what was sent is the dataset {published.id[7:19]}, row by row" in (job.failure or "")
+
+
+def test_what_we_refuse_to_send_names_the_data_its_line_and_its_repair(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    asked = {"messages": [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": ""}]}
+    rows = examples_file(tmp_path / "rows" / "examples.jsonl", last_line=json.dumps(asked)).parent
+    published = run_here.runner.artifacts.publish(rows, kind="dataset", name=None, job_id=None, parents=[])
+    name = published.id[7:19]
+    with serve(tmp_path / "state") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **{**order, "dataset": published.id})
+        assert sandbox.ledger()["uploads_received"] == 0
+    assert (job.state, job.cause) == (State.FAILED, Cause.DATA)
+    first, line, *_, last = (job.failure or "").splitlines()
+    assert first == f"openai would refuse the dataset {name}:"
+    assert line.startswith(f"{name} line 13: ")
+    assert last.startswith(f"`tuneyard data check {name} --target openai --fix`")
+
+
+# -- files that are gone, methods that are not there, slots that are left ----------------------------------------------
+
+
+def delete_files(sandbox: Served) -> str:
+    """Somebody deletes the only file at the provider; its id."""
+    with sandbox.client() as client:
+        [file] = client.files.list()
+        client.files.delete(file.id)
+    return file.id
+
+
+def make_due(yard: RunHere) -> None:
+    with yard.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at WHERE due_at IS NOT NULL")
+
+
+def test_a_file_that_was_deleted_there_is_sent_again_before_anything_is_created(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        assert yard(KIND, **order).state == State.SUCCEEDED
+        file = delete_files(sandbox)
+        job = yard(KIND, **{**order, "suffix": "again"})
+        ledger = sandbox.ledger()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert (ledger["uploads_received"], ledger["jobs_created"]) == (2, 2)
+    said = [event.detail.get("why", "") for event in run_here.store.read.history(job.id)]
+    assert [why for why in said if "sent again" in why] == [
+        f"acme: there is no file {file} any more; the dataset is sent again"
+    ]
+
+
+def test_a_file_that_is_deleted_again_and_again_is_sent_once_more_only(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "files:404") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order)
+        ledger = sandbox.ledger()
+    assert (job.state, ledger["uploads_received"], ledger["jobs_created"]) == (State.FAILED, 2, 0)
+    assert "a retry sends the file again" in str(job.failure)
+
+
+def test_a_file_that_is_missed_by_the_create_is_sent_again(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "create:500*1") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        job_id = yard.submit(KIND, **order)
+        yard.runner.run(job_id=job_id)  # nobody knows whether it was created, so the file is not looked at first
+        delete_files(sandbox)
+        job = yard.finish(job_id)
+        ledger = sandbox.ledger()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert (ledger["uploads_received"], ledger["jobs_created"]) == (2, 1)
+
+
+def test_the_files_of_another_server_are_not_asked_for(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "one", "create:503") as sandbox:
+        before = run_here.with_provider("acme", sandbox.account())
+        job_id = before.submit(KIND, **order)
+        before.runner.run(job_id=job_id)
+        assert before.store.memos.get(job_id, "upload") is not None
+    with serve(tmp_path / "two") as sandbox:
+        after = run_here.with_provider("acme", sandbox.account())
+        make_due(after)
+        job = after.finish(job_id)
+        ledger = sandbox.ledger()
+    assert job.state == State.SUCCEEDED, job.failure
+    assert (ledger["uploads_received"], ledger["jobs_created"]) == (1, 1)
+
+
+@pytest.mark.parametrize("api", ["nebius", "mistral", "hf_jobs"])
+def test_a_method_that_a_provider_does_not_have_is_refused_before_anything_is_sent(
+    tmp_path: Path, run_here: RunHere, api: str
+) -> None:
+    rows = preferences_file(tmp_path / "pairs.jsonl")
+    asked = {"dataset": str(rows), "provider": "acme", "base_model": "sandbox-base", "method": "dpo"}
+    with serve(tmp_path / "state") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account(api))(KIND, **asked)
+        told = sandbox.ledger()["vendors"][api]
+    assert (job.state, told["uploads_received"]) == (State.FAILED, 0)
+    assert "acme does not train by dpo; it trains by sft; " in str(job.failure)
+    assert "together" in str(job.failure).rpartition(";")[2]
+
+
+def test_a_slot_is_free_for_the_next_while_the_result_is_still_collected(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "content:503") as sandbox:  # the result's files do not come
+        yard = run_here.with_provider("acme", sandbox.account().model_copy(update={"max_jobs": 1}))
+        first, second = (yard.submit(KIND, **order, suffix=name) for name in ("first", "second"))
+        yard.runner.run(job_id=first)
+        yard.runner.run(job_id=second)
+        assert yard.store.read.job(second).reason == Reason.SLOT
+
+        def given() -> bool:
+            yard.runner.run(job_id=first)
+            return yard.store.read.job(second).has_slot
+
+        eventually(given, what="the slot")
+        assert yard.store.read.job(first).state == State.WAITING
+        assert not yard.store.read.job(first).has_slot
+        yard.runner.run(job_id=second)
+        make_due(yard)
+        yard.runner.run(job_id=first)  # it looks again, and asks for no slot
+        assert yard.store.slots.held_at("acme") <= 1
+        assert sandbox.ledger()["most_held_at_once"] == 1
+
+
+def test_a_start_in_doubt_without_a_slot_waits_for_one(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "create:500*1", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account().model_copy(update={"max_jobs": 1}))
+        first, second = (yard.submit(KIND, **order, suffix=name) for name in ("first", "second"))
+        yard.runner.run(job_id=first)  # nobody knows whether it was created
+        with yard.store.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE job SET has_slot = 0")
+        yard.runner.run(job_id=second)
+        make_due(yard)
+        yard.runner.run(job_id=first)
+        waiting = yard.store.read.job(first)
+        assert (waiting.state, waiting.reason) == (State.WAITING, Reason.SLOT)
+        assert sandbox.ledger()["most_held_at_once"] == 1
+
+
+def test_a_limit_that_only_the_provider_tells_holds(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account())
+        yard.store.slots.tell("acme/sandbox-base", at_once=1, a_day=None)
+        first, second = (yard.submit(KIND, **order, suffix=name) for name in ("first", "second"))
+        yard.runner.run(job_id=first)
+        yard.runner.run(job_id=second)
+        assert yard.store.read.job(second).reason == Reason.SLOT
+        pool = yard.store.slots.get("acme/sandbox-base")
+    assert (pool.size, pool.source) == (1, "acme itself")

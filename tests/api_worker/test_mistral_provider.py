@@ -89,7 +89,7 @@ def test_without_its_sdk_it_says_what_to_install() -> None:
         "from pydantic import SecretStr\n"
         "from api_worker.providers import open_provider\n"
         "from settings import ProviderSettings\n"
-        "open_provider('mistral', ProviderSettings(api_key=SecretStr('k')))\n"
+        "open_provider('mistral', ProviderSettings(api_key=SecretStr('a-key-of-length')))\n"
     )
     run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert "Invalid: Mistral needs mistralai" in run.stderr

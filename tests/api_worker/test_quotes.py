@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from api_worker.catalogue import Wanted, catalogue
 from api_worker.provider import Method, Tuned
-from api_worker.quotes import Need, over, quote, said
+from api_worker.providers.hf_jobs import FLAVOR
+from api_worker.quotes import Need, machine_of, over, price_of, quote, said
 
 LLAMA = "meta-llama/Meta-Llama-3.1-8B-Instruct-Reference"
 TODAY = date(2026, 11, 21)
@@ -96,3 +97,31 @@ def test_a_model_that_stops_answering_before_the_job_is_done_is_refused() -> Non
     assert over(catalogue(), wanted, day) == []
     [closing] = over(catalogue(), wanted, day, done=date(2027, 1, 14))
     assert "use of its fine-tunes ends on 2027-01-14 (9 days)" in said(closing, day)
+
+
+def test_where_hours_are_billed_the_price_is_that_of_the_hours() -> None:
+    asked = need("hf_jobs", "Qwen/Qwen3-8B", machine="a100-large", seconds=(3600.0, 7200.0))
+    found = quote(catalogue(), asked, TODAY)
+    assert found.usd_per_hour is not None
+    assert found.usd_per_hour.value == 2.5
+    assert [found.low, found.high] == pytest.approx([2.5 * 0.75, 5.0 * 1.25])
+
+
+def test_hours_that_nobody_knows_cost_an_unknown_sum_and_never_nothing() -> None:
+    found = quote(catalogue(), need("hf_jobs", "Qwen/Qwen3-8B", machine="a100-large"), TODAY)
+    assert (found.low, found.high) == (None, None)
+    assert found.usd_per_hour is not None
+    assert "how long it runs there is not known" in found.notes
+
+
+def test_the_machine_is_the_tier_s_or_the_usual_one_and_only_where_hours_are_billed() -> None:
+    assert machine_of(catalogue(), "hf_jobs", None) == FLAVOR
+    assert machine_of(catalogue(), "hf_jobs", "l4x1") == "l4x1"
+    assert machine_of(catalogue(), "azure", "developerTier") is None
+
+
+def test_billed_tokens_have_the_price_of_the_catalogue() -> None:
+    wanted = Wanted("together", LLAMA)
+    assert price_of(catalogue(), wanted, 100_000_000) == pytest.approx(48.0)
+    assert price_of(catalogue(), wanted, 1000) == 4.0  # the minimum
+    assert price_of(catalogue(), Wanted("openai", "gpt-4.1-2025-04-14"), 1000) is None

@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from api_worker.provider import RemoteState, state_of
-from api_worker.refusals import Refusal, cause_of, error_of, is_on_this_machine
+from api_worker.refusals import Refusal, cause_of, error_of
 from queue_app.errors import Permanent, Transient
 from queue_app.lifecycle import Cause
+from settings.addresses import is_on_this_machine
 
 
 @given(st.one_of(st.none(), st.integers(400, 599)), st.text(max_size=20), st.one_of(st.none(), st.text(max_size=40)))

@@ -3,20 +3,34 @@
 from __future__ import annotations
 
 import json
+import threading
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from pydantic import SecretStr
 
 from api_worker.provider import Method, Order, Provider, RemoteState, Tuned
 from api_worker.providers import open_provider
 from api_worker.sandbox.rules import Rules
-from queue_app.errors import AccountPaused, NotFound, Permanent, SlotRefused, Transient, TuneyardError, Unauthorized
+from queue_app.errors import (
+    AccountPaused,
+    NotFound,
+    Permanent,
+    SlotRefused,
+    Transient,
+    TuneyardError,
+    Unauthorized,
+    Unsettled,
+)
 from queue_app.lifecycle import Cause
+from settings import ProviderSettings
 from tests.api_worker.odd_server import odd_server
 from tests.conftest import eventually
-from tests.sandbox.server import ENDLESS, examples_file, preferences_file, serve
+from tests.sandbox.server import ENDLESS, SECRET, examples_file, preferences_file, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +77,38 @@ def event(kind: str, message: str = "", **fields: Any) -> dict[str, Any]:
         "message": message,
         **fields,
     }
+
+
+@contextmanager
+def by_path(answers: dict[str, tuple[int, Any]]) -> Iterator[Provider]:
+    """A provider at a server that answers by how a request's path ends; elsewhere with what holds nothing."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            nothing: tuple[int, Any] = (200, {"data": [], "metrics": []})
+            status, body = next((found for end, found in answers.items() if path.endswith(end)), nothing)
+            content = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        account = ProviderSettings(api="together", base_url=url, api_key=SecretStr(SECRET))
+        try:
+            with closing(open_provider("acme", account)) as provider:
+                yield provider
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 # -- files ------------------------------------------------------------------------------------------------------------
@@ -240,6 +286,78 @@ def test_a_restart_that_names_no_job_is_looked_for_by_the_key() -> None:
         assert "GET /v1/fine-tunes" in asked
 
 
+def test_a_restart_that_shows_no_heir_yet_is_asked_after_and_no_failure() -> None:
+    told = job("error", event("job_error", "Broken."), event("job_restarted", "Restarted."), suffix=f"tone-{KEY}")
+    with odd(told) as (provider, _), pytest.raises(Unsettled, match=f"{OLD} was restarted there, .* looked for again"):
+        provider.state(OLD)
+
+
+def test_a_restart_under_an_id_that_is_not_there_yet_is_asked_after() -> None:
+    told = job("error", event("job_restarted", f"It goes on as {NEW}."))
+    answers = {f"/fine-tunes/{OLD}": (200, told), f"/fine-tunes/{NEW}": (404, {"error": {"message": "No such job."}})}
+    with by_path(answers) as provider, pytest.raises(Unsettled, match=f"{NEW}, which is not there yet"):
+        provider.state(OLD)
+
+
+def test_the_key_that_only_the_list_shows_leads_to_the_heir() -> None:
+    heir = job("running", id=NEW, created_at="2026-01-02T04:00:00Z", suffix=f"tone-{KEY}")
+    old = job("error", event("job_restarted", "Restarted."))
+    listed = {"data": [heir, {**old, "suffix": f"tone-{KEY}"}]}
+    answers = {f"/fine-tunes/{OLD}": (200, old), f"/fine-tunes/{NEW}": (200, heir), "/fine-tunes": (200, listed)}
+    with by_path(answers) as provider:
+        assert provider.state(OLD).id == NEW
+
+
+@pytest.mark.parametrize(
+    ("differs", "is_heir"),
+    [
+        ({}, True),
+        ({"training_file": "file-2"}, False),
+        ({"created_at": "2026-01-02T05:00:00Z"}, False),  # hours after the restart
+        ({"suffix": "tone-ty-aaaaaaaaaa"}, False),
+    ],
+)
+def test_an_heir_without_a_key_is_known_by_file_model_and_date(differs: dict[str, Any], *, is_heir: bool) -> None:
+    old = job("error", event("job_restarted", "Restarted."), training_file="file-1", suffix=f"tone-{KEY}")
+    heir = job("running", id=NEW, created_at="2026-01-02T03:06:00Z", training_file="file-1") | differs
+    answers = {f"/fine-tunes/{OLD}": (200, old), f"/fine-tunes/{NEW}": (200, heir)}
+    with by_path({**answers, "/fine-tunes": (200, {"data": [heir, old]})}) as provider:
+        if is_heir:
+            assert provider.state(OLD).id == NEW
+            return
+        with pytest.raises(Unsettled):
+            provider.state(OLD)
+
+
+def test_a_job_whose_events_are_late_is_followed_to_a_later_one_with_its_key() -> None:
+    old = job("error", event("job_error", "Broken."), suffix=f"tone-{KEY}")
+    heir = job("running", id=NEW, created_at="2026-01-02T04:00:00Z", suffix=f"tone-{KEY}")
+    answers = {f"/fine-tunes/{OLD}": (200, old), f"/fine-tunes/{NEW}": (200, heir)}
+    with by_path({**answers, "/fine-tunes": (200, {"data": [old, heir]})}) as provider:
+        assert provider.state(OLD).id == NEW
+
+
+def test_an_heir_that_fails_by_itself_has_failed() -> None:
+    first = job("error", event("job_restarted", "Restarted."), suffix=f"tone-{KEY}")
+    story = (event("job_restarted", "Restarted."), event("job_error", "Broken again."))
+    heir = job("error", *story, id=NEW, created_at="2026-01-02T04:00:00Z", suffix=f"tone-{KEY}")
+    answers = {f"/fine-tunes/{OLD}": (200, first), f"/fine-tunes/{NEW}": (200, heir)}
+    with by_path({**answers, "/fine-tunes": (200, {"data": [heir, first]})}) as provider:
+        seen = provider.state(OLD)
+        assert (seen.id, seen.state, seen.failure) == (NEW, RemoteState.FAILED, "Broken again.")
+
+
+def test_a_cancel_waits_an_hour_for_an_heir_and_no_longer() -> None:
+    with odd(job("error", event("job_restarted", "Restarted."))) as (provider, _):
+        assert provider.cancel(OLD) == RemoteState.FAILED  # that was long ago
+    now = datetime.now(UTC).isoformat()
+    with (
+        odd(job("error", event("job_restarted", "Restarted.", created_at=now))) as (provider, _),
+        pytest.raises(Unsettled),
+    ):
+        provider.cancel(OLD)
+
+
 def test_an_heir_whose_events_name_the_job_before_it_is_not_led_back() -> None:
     named = event("job_restarted", f"It goes on with {NEW}.")
     with odd(job("error", named, event("job_error", "Broken.", level="error"))) as (provider, _):  # as old as the other
@@ -288,6 +406,21 @@ def test_a_job_that_failed_says_why_and_whose_matter_it_is(
     with odd(job(word, event(kind, "Because."), event("warning", "By the way."))) as (provider, _):
         seen = provider.state(OLD)
         assert (seen.state, seen.cause, seen.failure) == (state, cause, "Because.")
+
+
+@pytest.mark.parametrize(
+    ("said", "step", "wants_slot"),
+    [
+        ("You have reached the maximum number of fine-tuning jobs you can run concurrently.", 0, True),
+        ("Concurrent job limit reached.", 0, True),
+        ("The job failed due to an internal error.", 0, False),
+        ("Too many jobs at the same time.", 3, False),  # it has trained
+    ],
+)
+def test_a_job_that_was_accepted_and_found_no_slot_says_so(said: str, step: int, *, wants_slot: bool) -> None:
+    with odd(job("error", event("job_error", said, step=step))) as (provider, _):
+        seen = provider.state(OLD)
+        assert (seen.state, seen.failure, seen.wants_slot) == (RemoteState.FAILED, said, wants_slot)
 
 
 def test_a_running_job_tells_its_newest_figures() -> None:

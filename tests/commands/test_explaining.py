@@ -23,6 +23,7 @@ def submitted(store: Store, **more: Any) -> str:
 def held(store: Store, job_id: str, pool: str = "acme") -> bool:
     job = store.claim(worker="w", lease_seconds=60, job_id=job_id)
     assert job is not None
+    store.slots.resize(pool, 1, "the catalogue")
     if store.slots.take(job_id, pool, fence=job.attempt, size=1):
         return True
     store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=None)
@@ -44,7 +45,11 @@ def test_a_job_in_line_for_a_slot_knows_its_place(yard: Store, capsys: pytest.Ca
     ids = [submitted(yard) for _ in range(3)]
     assert [held(yard, job_id) for job_id in ids] == [True, False, False]
     told = explained(ids[2], capsys)
-    assert told["stands"] == ["it waits for a slot at acme: 1 of 1 are held; 1 wait before it"]
+    setting = "TUNEYARD_PROVIDERS__ACME__MAX_JOBS"
+    assert told["stands"] == [
+        "it waits for a slot at acme: 1 of 1 are held; 1 wait before it",
+        f"1 at once is what the catalogue says; {setting} sets another, heard when workers start",
+    ]
     yard.record(ids[0], Event.SUCCEEDED, actor="w", fence=1, result={})
     assert "a slot at acme was given to it" in explained(ids[1], capsys)["happened"][-1]
 

@@ -77,3 +77,29 @@ def test_a_model_tuned_at_a_provider_is_in_the_table_by_its_name(
     shown = capsys.readouterr().out
     assert "no end known" in shown
     assert "acme" in shown
+
+
+def test_a_long_name_stands_on_one_line_and_the_rest_of_its_row_under_it(
+    yard: Store, tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__openai__api_key=SECRET)
+    base = "gpt-4o-mini-2024-07-18:an-organisation-with-a-long-name:support-in-three-languages"
+    name = tuned(yard, tmp_path, "openai", base)
+    assert run(["models", "ls"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert name in lines
+    assert "openai" in lines[lines.index(name) + 1]
+    assert max(map(len, lines)) <= 100
+
+
+def test_an_export_is_listed_and_only_what_can_talk_here_is_offered_to_chat_with(
+    yard: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    publish = context.runner("test").artifacts.publish
+    made = publish(tmp_path / "model.gguf", kind="gguf", name=None, job_id=None, parents=[])
+    assert run(["models", "ls"]) == 0
+    told = capsys.readouterr()
+    assert made.id[7:19] in told.out
+    assert " gguf " in told.out
+    assert "tuneyard chat" not in told.err + told.out

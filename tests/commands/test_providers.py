@@ -12,6 +12,7 @@ from api_worker.sandbox.rules import Rules
 from queue_app.cli.application import run
 from queue_app.lifecycle import Event, Reason, State
 from queue_app.store import NewJob, Store
+from queue_app.store.slots import Refused
 from tests.sandbox.server import ENDLESS, SECRET, examples_file, serve
 
 if TYPE_CHECKING:
@@ -111,6 +112,35 @@ def test_slots_tell_foreign_jobs_from_ours(
     assert (row["waiting"], row["believed"], row["foreign"]) == (0, None, 2)
 
 
+def test_slots_tell_which_limit_holds_who_says_so_and_what_changes_it(
+    yard: Store, tmp_path: Path, at: Callable[[Served], None], settle: Callable[..., None], capsys: Any
+) -> None:
+    pool, setting = "acme/sandbox-base", "TUNEYARD_PROVIDERS__ACME__MAX_JOBS"
+    rules = Rules(pace=ENDLESS, max_concurrent=3, max_jobs_a_day=8)
+    with serve(tmp_path / "state", rules=rules) as sandbox, sandbox.client():
+        at(sandbox)
+        assert told(capsys, "slots", "acme")[0]["limited_by"] == f"nobody; {setting} sets a limit"
+        assert told(capsys, "refresh", "acme")[0]["limits"] > 0
+        kept = yard.slots.get(pool)
+        assert (kept.told, kept.told_a_day, kept.size) == (3, 8, None)
+        yard.slots.resize(pool, 3, "acme itself")
+        assert told(capsys, "slots", "acme")[0]["limited_by"] == "acme itself"
+        settle(providers__acme__max_jobs="5")
+        [row] = told(capsys, "slots", "acme")
+        assert (row["size"], row["limited_by"]) == (3, f"{setting}: 5 from the next look of a worker that knows it")
+        job = yard.claim(worker="w", lease_seconds=60, job_id=submitted(yard))
+        assert job is not None
+        yard.slots.resize(pool, 5, setting)
+        assert yard.slots.take(job.id, pool, fence=1, size=5)
+        changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None, "has_slot": False}
+        yard.record(job.id, Event.POLL_SCHEDULED, actor="w", fence=1, refused=Refused(3600.0), **changes)
+        [row] = told(capsys, "slots", "acme")
+        assert (row["size"], row["free"], row["believed"]) == (5, 0, 0)
+        assert "a refusal lowered it, and `tuneyard providers resume acme` forgets that" in row["limited_by"]
+        assert run(["jobs", "explain", job.id]) == 0
+        assert "acme refused more than 0, which holds for now" in " ".join(capsys.readouterr().out.split())
+
+
 def test_an_account_that_does_not_answer_still_shows_its_slots(
     yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -180,7 +210,7 @@ def test_what_a_job_looks_after_is_cancelled_with_the_job(
     with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
         at(sandbox)
         remote = started(client, tmp_path, f"ty-{job_id}")
-        assert yard.memos.adopt(job_id, "start", f"ty-{job_id}", remote)
+        assert yard.bills.adopt(yard.read.job(job_id), "acme", f"ty-{job_id}", remote)
         assert told(capsys, "orphans", "acme") == []
         assert run(["providers", "cancel", "acme", remote]) == 3
         assert f"tuneyard jobs cancel {job_id}" in capsys.readouterr().err
@@ -217,3 +247,60 @@ def test_what_the_api_tells_stands_beside_the_catalogue(
     assert "sandbox-base" in found["more"]
     assert "gpt-4.1-2025-04-14" in shown
     assert max(map(len, shown.splitlines())) <= 100
+
+
+def test_two_accounts_at_one_provider_count_its_models_once(
+    tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        for name in ("OPENAI", "SECOND"):
+            settle(**{f"providers__{name}__base_url": sandbox.url, f"providers__{name}__api_key": SECRET})
+        settle(providers__second__api="openai", sandbox__port=sandbox.url.rpartition(":")[2].removesuffix("/v1"))
+        found = told(capsys, "refresh")
+        assert run(["providers", "refresh"]) == 0
+        said = capsys.readouterr().err
+    assert [each["account"] for each in found] == ["openai", "sandbox", "second"]
+    assert {each["at"] for each in found} == {"openai"}
+    differ = {row["model"] for each in found for row in each["differences"]}
+    assert f"0 models are as the catalogue says, {len(differ)} are not" in said
+    more = {model for each in found for model in each["more"]}
+    assert f"{len(more)} more are offered" in said
+
+
+@pytest.mark.parametrize("words", [["providers", "ls"], ["providers", "show", "openai"], ["models", "ls"]])
+def test_a_catalogue_with_a_bad_row_is_refused_with_its_line(
+    tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text('# ours\n[[figure]]\nprovider = "openai"\nvalue = inf\nwhat = "jobs_at_once"\n')
+    settle(catalogue=str(file))
+    if words == ["models", "ls"]:
+        assert run(words) == 0, "there is no hosted model, so nothing is asked of the catalogue"
+        return
+    assert run(words) == 3
+    said = capsys.readouterr().err
+    assert f"{file} line 4: value: " in said
+    assert f"{file} line 2: source: is missing" in said
+
+
+def test_rows_of_ones_own_are_shown(
+    tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[[figure]]\nprovider = "together"\nwhat = "jobs_at_once"\nvalue = 7\n'
+        'source = "our contract"\ngrade = "P"\nseen = 2026-11-21\n'
+    )
+    settle(catalogue=str(tmp_path / "own.toml"))
+    assert "jobs_at_once" not in told(capsys, "show", "together")["unknown"]
+    assert {row["slots"] for row in told(capsys, "ls") if row["name"] == "together"} == {"0/7"}
+
+
+def test_limits_of_files_are_shown_with_their_source(capsys: pytest.CaptureFixture[str]) -> None:
+    limits = told(capsys, "show", "nebius")["limits"]
+    assert [(row["measure"], row["maximum"], row["severity"]) for row in limits] == [
+        ("file_bytes", 5_000_000_000, "warning"),
+        ("example_tokens", 8192, "warning"),
+        ("example_tokens", 131_072, "blocking"),
+    ]
+    assert run(["providers", "show", "nebius"]) == 0
+    assert "to 5,000,000,000, a warning" in capsys.readouterr().out

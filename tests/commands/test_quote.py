@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from api_worker.sandbox.rules import Rules
+from queue_app.at_account import AtAccount
 from queue_app.cli import context
 from queue_app.cli.application import run
 from queue_app.lifecycle import Event
 from queue_app.shipped import find_shipped
 from queue_app.store import NewJob, Store
+from queue_app.store.money import Billed, Caps, Quoted
 from tests.sandbox.server import FAST, SECRET, examples_file, preferences_file, serve
 from tests.tiny_model import make_tiny_model
 
@@ -70,6 +73,67 @@ def test_a_quote_compares_every_provider_without_any_key(
     assert (split.kind, split.state) == ("dataset.split", "succeeded")
 
 
+def test_a_model_is_quoted_without_its_date_and_refused_where_it_is_none(
+    recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__openai__api_key=SECRET)
+    words = ["--set", "steps.tune.provider=openai", "--set"]
+    line = quoted(capsys, recipe, *words, "steps.tune.base_model=gpt-4o-mini")["openai"]
+    assert (line["usd_per_million"], line["impossible"]) == (3.0, "")
+    line = quoted(capsys, recipe, *words, "steps.tune.base_model=gpt-4o-minni")["openai"]
+    assert line["impossible"].startswith('OpenAI tunes no model "gpt-4o-minni"; nearest: gpt-4o-mini-2024-07-18')
+
+
+@pytest.mark.parametrize("vendor", ["https://api.openai.com/v1", "HTTPS://API.OpenAI.com:443"])
+def test_the_vendors_own_address_is_quoted_as_the_vendor(
+    recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str], vendor: str
+) -> None:
+    settle(providers__mine__api_key=SECRET, providers__mine__base_url=vendor)
+    line = quoted(capsys, recipe, "--set", "steps.tune.provider=mine", "--set", "steps.tune.base_model=gpt-3.5-turbo")
+    assert line["mine"]["impossible"].startswith("its answers ended on 2026-10-23")
+
+
+def test_only_the_sandbox_is_free_whatever_an_account_is_called(
+    recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__sandbox__base_url="https://api.together.ai/v1", providers__sandbox__api="together")
+    settle(providers__sandbox__api_key=SECRET)
+    chosen = ["--set", f"steps.tune.base_model={LLAMA}"]
+    line = quoted(capsys, recipe, *chosen)["sandbox"]
+    assert (line["free"], line["high_usd"]) == (False, 4.0)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        ("training", -1, "impossible", "training ended on"),
+        ("training", 0, "impossible", "training ended on"),
+        ("inference", 2, "impossible", "its answers end on"),
+        ("inference", 4, "notes", "its answers end on"),
+        ("training", 60, "notes", "training ends on"),
+        ("training", 91, "", ""),
+    ],
+)
+def test_an_end_is_refused_or_warned_of_by_the_day(
+    tmp_path: Path,
+    recipe: Path,
+    settle: Callable[..., None],
+    capsys: pytest.CaptureFixture[str],
+    end: tuple[str, int, str, str],
+) -> None:
+    what, days, field, says = end
+    on = datetime.now(UTC).date() + timedelta(days=days)
+    (tmp_path / "own.toml").write_text(
+        f'[[closing]]\nprovider = "together"\nwhat = "{what}"\non = {on}\ninstead = "nebius"\n'
+        'source = "its page"\ngrade = "P"\nseen = 2026-11-21\n'
+    )
+    settle(catalogue=str(tmp_path / "own.toml"))
+    line = quoted(capsys, recipe)["together"]
+    told = {"impossible": line["impossible"], "notes": " ".join(line["notes"])}
+    assert {name for name, text in told.items() if "end" in text} == ({field} if field else set())
+    assert says in told.get(field, "")
+
+
 def test_a_quote_fits_the_page_and_marks_what_was_chosen(recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["quote", str(recipe)]) == 0
     said = capsys.readouterr()
@@ -77,6 +141,11 @@ def test_a_quote_fits_the_page_and_marks_what_was_chosen(recipe: Path, capsys: p
     assert max(map(len, lines)) <= 100
     assert [line.split()[1] for line in lines if line.startswith("→")] == ["sandbox"]
     assert lines[-1] == "as the recipe has it (→): $0.00"
+    assert said.out.count("another model") == 1
+    assert any(line.startswith("  nebius, ") and line.endswith(": another model") for line in lines)
+    assert "×" not in said.out
+    assert "TIME" in lines[0]
+    assert "– not known" in said.out
     assert f"tuneyard run {recipe}" in said.err
 
 
@@ -110,7 +179,7 @@ def test_a_method_that_a_provider_lacks_and_data_that_it_refuses_are_impossible(
     by_dpo = quoted(capsys, recipe, *pairs, "--set", "steps.tune.method=dpo")
     assert by_dpo["nebius"]["impossible"] == "meta-llama/Llama-3.1-8B-Instruct learns by sft there, not by dpo"
     assert by_dpo["together"]["impossible"] == ""
-    assert by_dpo["own GPU"]["impossible"] == "adapter.train trains by sft, not by dpo"
+    assert by_dpo["own GPU"]["impossible"] == ""
     by_sft = quoted(capsys, recipe, *pairs)
     assert "its file cannot hold rejected (30×)" in by_sft["openai"]["notes"]
     examples_file(tmp_path / "few.jsonl", count=5)
@@ -133,6 +202,42 @@ def test_the_own_gpu_costs_its_hours(
     assert quoted(capsys, recipe)["own GPU"]["high_usd"] == pytest.approx(hours * 3)
     closed = quoted(capsys, recipe, "--set", "steps.tune.base_model=gpt-4.1-2025-04-14")["own GPU"]
     assert closed["impossible"] == "the weights of gpt-4.1-2025-04-14 are not to be had"
+
+
+def test_preferences_on_the_own_gpu_cost_both_answers_each_behind_its_prompt(
+    tmp_path: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(own_gpu__usd_per_hour="3600", own_gpu__tokens_per_second="2")
+    model = make_tiny_model(tmp_path / "model")
+    preferences_file(tmp_path / "pairs.jsonl", count=30)
+    talks = [
+        {"messages": [{"role": "user", "content": f"What is {n}?"}, {"role": "assistant", "content": answer}]}
+        for n in range(30)
+        for answer in (f"It is {n}.", "No idea.")
+    ]
+    (tmp_path / "talks.jsonl").write_text("".join(json.dumps(talk) + "\n" for talk in talks))
+    step = f"train: {{job: model.train, base_model: {model}, dataset"
+    (tmp_path / "dpo.yaml").write_text(f"name: own\nsteps:\n  {step}: pairs.jsonl, objective: dpo}}\n")
+    (tmp_path / "sft.yaml").write_text(f"name: own\nsteps:\n  {step}: talks.jsonl}}\n")
+    by_dpo = quoted(capsys, tmp_path / "dpo.yaml")["own GPU"]
+    by_sft = quoted(capsys, tmp_path / "sft.yaml")["own GPU"]
+    assert (by_dpo["chosen"], by_dpo["impossible"], by_dpo["epochs"]) == (True, "", 1.0)
+    assert by_dpo["tokens"] == by_sft["tokens"]
+    assert by_dpo["high_usd"] == pytest.approx(by_dpo["tokens"] / 2)
+    no_pairs = quoted(capsys, tmp_path / "dpo.yaml", "--set", "steps.train.dataset=talks.jsonl")["own GPU"]
+    assert "line 1: rejected: there is none" in no_pairs["impossible"]
+
+
+def test_a_providers_file_is_held_to_the_limits_of_the_users_own_catalogue(
+    tmp_path: Path, recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[[limit]]\ntargets = ["together"]\nmeasure = "examples"\nminimum = 500\nseverity = "blocking"\n'
+        'source = "its page"\ngrade = "P"\nseen = 2026-11-21\n'
+    )
+    assert quoted(capsys, recipe)["together"]["impossible"] == ""
+    settle(catalogue=str(tmp_path / "own.toml"))
+    assert "500" in quoted(capsys, recipe)["together"]["impossible"]
 
 
 def test_a_speed_that_was_measured_goes_before_the_one_that_was_set(
@@ -159,6 +264,9 @@ def test_a_speed_that_was_measured_goes_before_the_one_that_was_set(
     assert line["run_seconds"] == pytest.approx(line["tokens"] * 2 / 100)
     assert line["high_usd"] == pytest.approx(line["run_seconds"])
     assert line["run_seconds_by"] == f"100 tokens/s measured by job {new.id} on a card"
+    preferences_file(tmp_path / "pairs.jsonl", count=30)
+    by_dpo = ["--set", "steps.train.objective=dpo", "--set", "steps.train.dataset=pairs.jsonl"]
+    assert quoted(capsys, "own.yaml", *by_dpo)["own GPU"]["run_seconds_by"] == "1 tokens/s by the settings"
 
 
 def test_data_behind_a_paid_step_are_not_made_for_a_quote(
@@ -242,3 +350,28 @@ def test_a_plan_of_what_is_closed_says_so(
 def test_the_demo_can_be_planned(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["plan", str(find_shipped("recipes") / "demo.yaml")]) == 0
     assert "hosted at sandbox: free; it trains nothing" in capsys.readouterr().out
+
+
+def test_a_time_that_earlier_jobs_tell_makes_a_price_by_the_hour(
+    yard: Store, recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__hf_jobs__api_key=SECRET, providers__hf_jobs__tier="l4x1")
+    model = "Qwen/Qwen3-0.6B"
+    words = [recipe, "--set", "steps.tune.provider=hf_jobs", "--set", f"steps.tune.base_model={model}"]
+    before = quoted(capsys, *words)["hf_jobs"]
+    assert (before["low_usd"], before["high_usd"], before["run_seconds"]) == (None, None, None)
+    assert before["machine"] == "$0.80 an hour on l4x1"
+    new = NewJob(kind="finetune.hosted", queue="api", spec={"base_model": model})
+    yard.submit([new], actor="user:me")
+    job = yard.claim(worker="w", lease_seconds=60, job_id=new.id)
+    assert job is not None
+    here = AtAccount(yard, job, "hf_jobs", context.settings().queue)
+    here.commit(Quoted(None, None), Caps())
+    memo = yard.memos.intend(job.id, "start", fence=1)
+    yard.memos.remember(memo, "remote-1", fence=1)
+    here.settle(Billed(100_000, 0.5))
+    yard.record(job.id, Event.SUCCEEDED, actor="w", fence=1, result={})
+    after = quoted(capsys, *words)["hf_jobs"]
+    assert after["run_seconds"] > 0
+    assert after["low_usd"] == pytest.approx(after["run_seconds"] / 3600 * 0.80 * 0.75)
+    assert after["high_usd"] == pytest.approx(after["run_seconds"] / 3600 * 0.80 * 1.25)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from pydantic import ValidationError
 
+from api_worker.catalogue import catalogue
 from queue_app.lifecycle import Cause, State
 from tasks.check_dataset import CheckDataset
 from tasks.data.checking.closings import Standing, standing
@@ -22,6 +23,7 @@ from tests.tiny_model import CONTEXT, make_tiny_model
 if TYPE_CHECKING:
     from tests.conftest import RunHere
 
+KNOWN = catalogue()
 PLAIN = {"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "There."}]}
 BESIDE = {"weight": 0.4, "source_agent": "a", "target_agent": "b", "cross_agent_weight": 0.4, "metadata": {"k": 1}}
 
@@ -154,10 +156,35 @@ def test_rows_may_be_checked_for_a_provider_that_has_closed_and_that_it_has_is_s
 
 def test_closings_that_are_near_are_said_and_those_that_are_over_block() -> None:
     near, past = date(2026, 11, 21), date(2027, 1, 6)
-    assert any("training ends on 2027-01-06 (46 days)" in note for note in standing("openai", None, near).notes)
-    assert standing("openai", "gpt-4.1-2025-04-14", near).findings == ()
-    assert [rule for rule, _, _ in standing("openai_preference", "gpt-4.1-2025-04-14", past).findings] == ["closed"]
-    assert standing("together", "meta-llama/Llama-3.1-8B", past) == Standing()
+    assert any("training ends on 2027-01-06 (46 days)" in note for note in standing(KNOWN, "openai", None, near).notes)
+    assert standing(KNOWN, "openai", "gpt-4.1-2025-04-14", near).findings == ()
+    assert [rule for rule, _, _ in standing(KNOWN, "openai_preference", "gpt-4.1-2025-04-14", past).findings] == [
+        "closed"
+    ]
+    assert standing(KNOWN, "together", "meta-llama/Llama-3.3-70B-Instruct-Reference", past) == Standing()
+
+
+def test_a_model_that_nobody_knows_is_said_with_the_nearest_and_blocks_where_all_are_known() -> None:
+    [(rule, severity, problem)] = standing(KNOWN, "openai", "gpt-4.1-mimi", date(2026, 11, 21)).findings
+    assert (rule, severity) == ("unknown-model", "blocking")
+    assert "nearest: gpt-4.1-mini-2025-04-14" in problem.text
+    somewhere = standing(KNOWN, "together", "meta-llama/Llama-3.1-8B", date(2026, 11, 21))
+    assert somewhere.findings == ()
+    assert any("nearest: meta-llama/Meta-Llama-3.1-8B-Instruct-Reference" in note for note in somewhere.notes)
+
+
+def test_limits_of_ones_own_catalogue_go_before_those_that_come_along(run_here: RunHere, tmp_path: Path) -> None:
+    own = tmp_path / "own.toml"
+    own.write_text(
+        '[[limit]]\ntargets = ["openai", "openai_preference"]\nmeasure = "examples"\nminimum = 40\n'
+        'severity = "blocking"\nsource = "our contract"\ngrade = "P"\nseen = 2026-11-21\n'
+    )
+    source = write_file(tmp_path / "train.jsonl", [PLAIN] * 20)
+    assert run_here("dataset.check", source=source, target="openai").state == State.SUCCEEDED
+    strict = type(run_here)(run_here.store, run_here.settings.model_copy(update={"catalogue": own}))
+    failed = strict.finish(strict.submit("dataset.check", source=source, target="openai", reuse=False))
+    assert failed.state == State.FAILED
+    assert "openai wants at least 40 (our contract, 2026-11-21)" in (failed.failure or "")
 
 
 def test_the_way_to_a_repair_is_named_where_there_is_one(run_here: RunHere, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML as Writer
 
@@ -49,6 +49,7 @@ def test_a_matrix_reads_the_same_from_every_format(tmp_path: Path, name: str, te
     assert matrix.targets("math") == [("math", 1.0), ("code", 0.5)]
 
 
+@settings(deadline=None)  # it writes a file
 @given(
     st.lists(
         st.text("ab ,;\"'é\n", min_size=1, max_size=4).map(str.strip).filter(bool), unique=True, min_size=1, max_size=5

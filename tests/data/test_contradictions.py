@@ -59,6 +59,13 @@ def test_examples_without_an_answer_are_counted_and_not_compared():
     assert (report.examples, report.unanswered, report.prompts) == (3, 2, 1)
 
 
+def test_texts_that_answer_nothing_contradict_nothing():
+    alone = [Record([Message("assistant", text)]) for text in ("The yard is open.", "It rains.")]
+    told = [Record([Message("system", "Write."), *row.messages]) for row in alone]
+    report = find_contradictions([*alone, *told])
+    assert (report.contradictory_prompts, report.unanswered) == (0, 4)
+
+
 def test_nothing_contradicts_itself_in_an_empty_set():
     report = find_contradictions([])
     assert (report.examples, report.prompts, report.contradictions) == (0, 0, ())

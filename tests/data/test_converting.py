@@ -78,6 +78,16 @@ def test_what_a_provider_refuses_is_left_out_and_counted(run_here: RunHere, weig
     assert [list(json.loads(line)) for line in lines] == [["messages"]] * 5
 
 
+def test_what_is_set_aside_loses_nothing(run_here: RunHere, tmp_path: Path):
+    call = {"id": "1", "type": "function", "function": {"name": "shunt", "arguments": "{none"}}
+    asked = {"role": "user", "content": "Shunt it."}
+    refused = {"messages": [asked, {"role": "assistant", "tool_calls": [call]}], "weight": 0.5}
+    kept = {"messages": [asked, {"role": "assistant", "content": "Done."}], "weight": 0.5}
+    source = write(tmp_path / "raw.jsonl", [kept, refused, kept])
+    result = result_of(run_here("dataset.convert", source=str(source), to="vertex", skip_bad=True))
+    assert (result["examples"], result["rejected"], result["dropped"]) == (2, {"target": 1}, {"weight": 2})
+
+
 @pytest.mark.parametrize("name", sorted({*names()} - {"chat", "openai_preference", "preference"}))
 def test_every_format_is_written_and_read_again(run_here: RunHere, weighted: Path, name: str):
     result = result_of(run_here("dataset.convert", source=str(weighted), to=name))

@@ -10,7 +10,7 @@ import pytest
 
 from queue_app.lifecycle import Cause, State
 from tasks.data.reading import read_records
-from tasks.data.record import Message, Record
+from tasks.data.record import Message, Record, encode
 from tasks.data.writing import DatasetWriter
 from tests.data.outcomes import result_of
 
@@ -59,6 +59,14 @@ def test_each_example_is_left_once_and_what_went_says_why(run_here: RunHere, tmp
         (5, "exact", 2),
     ]
     assert 0.85 <= gone[1]["similarity"] < 1
+
+
+def test_of_several_files_each_copy_goes_from_its_own(run_here: RunHere, tmp_path: Path):
+    for name, texts in {"a.jsonl": ("Why?", "Who?", "Where?"), "b.jsonl": ("When?", "Why?")}.items():
+        rows = (encode(record(text)) for text in texts)
+        (tmp_path / name).write_bytes(b"\n".join(rows) + b"\n")
+    result = result_of(run_here("dataset.dedupe", source=str(tmp_path)))
+    assert asked(run_here, result) == ["Why?", "Who?", "Where?", "When?"]
 
 
 def test_near_ones_stay_where_only_exact_ones_shall_go(run_here: RunHere, tmp_path: Path):

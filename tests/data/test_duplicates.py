@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateReport
 from tasks.data.likeness.minhash import Sketch, similarity
 from tasks.data.likeness.near import Components, NearTexts
-from tasks.data.likeness.numbering import Numbering
-from tasks.data.likeness.saying import digest, normalise
-from tasks.data.profiling.quoting import quoted
+from tasks.data.likeness.saying import normalise
+from tasks.data.quoting import quoted
 from tasks.data.record import Message, Origin, Record
 from tests.data.finders import find_duplicates
 from tests.data.planted_copies import NEAR, altered, found_pairs, prose, tally_copies, true_pairs
@@ -78,20 +77,6 @@ def test_the_sketch_of_a_text_does_not_depend_on_its_neighbours(texts: list[str]
 def test_bands_are_chosen_so_that_pairs_at_the_threshold_are_found(threshold: float):
     sketch = Sketch(threshold)
     assert 1 - (1 - threshold**sketch.rows) ** sketch.bands >= 0.999
-
-
-@given(st.lists(st.integers(0, 3000), max_size=300))
-def test_digests_are_numbered_as_they_come(names: list[int]):
-    numbering, order = Numbering(), list(dict.fromkeys(names))
-    assert [numbering.number(digest(str(name))) for name in names] == [order.index(name) for name in names]
-    assert [numbering.find(digest(str(name))) for name in order] == list(range(len(order)))
-    assert numbering.find(digest("another")) is None
-
-
-def test_a_numbering_grows_and_forgets_nothing():
-    numbering = Numbering()
-    for _ in range(2):
-        assert all(numbering.number(digest(str(name))) == name for name in range(5000))
 
 
 def test_equal_content_is_exact_whatever_the_weight_and_the_metadata():

@@ -10,7 +10,7 @@ import pytest
 
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
-from tasks.data.examples import read_examples, write_prompts_and_completions
+from tasks.data.examples import read_examples, write_preferences, write_prompts_and_completions
 
 CHAT = {"messages": [{"role": "user", "content": "Is the yard open?"}, {"role": "assistant", "content": "It is."}]}
 INSTRUCT = {"instruction": "Answer.", "input": "Is the yard open?", "output": "It is."}
@@ -39,9 +39,37 @@ def test_an_instruction_and_its_input_become_one_prompt(tmp_path: Path):
     assert row["completion"] == CHAT["messages"][1:]
 
 
-def test_weights_that_the_trainer_does_not_heed_are_counted(tmp_path: Path):
+def test_weights_reach_the_trainer(tmp_path: Path):
     rows: list[dict[str, Any]] = [CHAT, CHAT | {"weight": 1.0}, CHAT | {"weight": 0.4}, with_message(weight=1)]
-    assert write_prompts_and_completions(tmp_path / "out.jsonl", rows_of(tmp_path / "in.jsonl", *rows)) == 2
+    write_prompts_and_completions(tmp_path / "out.jsonl", rows_of(tmp_path / "in.jsonl", *rows))
+    written = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [row.get("weight") for row in written] == [None, None, 0.4, None]
+    assert [row["completion"][0].get("weight") for row in written] == [None, None, None, 1]
+
+
+def test_a_preference_is_a_prompt_and_two_answers(tmp_path: Path):
+    rejected = [{"role": "assistant", "content": "No."}]
+    write_preferences(tmp_path / "out.jsonl", rows_of(tmp_path / "in.jsonl", CHAT | {"rejected": rejected}))
+    told = {"prompt": CHAT["messages"][:1], "chosen": CHAT["messages"][1:], "rejected": rejected}
+    assert json.loads((tmp_path / "out.jsonl").read_text()) == told
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (CHAT, "rejected: there is none"),
+        (CHAT | {"rejected": CHAT["messages"]}, "rejected: must be one message from assistant"),
+        (CHAT | {"rejected": [{"role": "assistant", "content": " "}]}, "rejected[0].content: must be a text"),
+        (
+            CHAT | {"rejected": CHAT["messages"][1:], "weight": 2},
+            "weight: objective dpo counts every preference the same",
+        ),
+    ],
+)
+def test_what_is_no_preference_is_named_with_its_field(tmp_path: Path, row: dict[str, Any], problem: str):
+    with pytest.raises(Permanent) as caught:
+        write_preferences(tmp_path / "out.jsonl", rows_of(tmp_path / "rows.jsonl", row))
+    assert f"rows.jsonl line 1: {problem}" in str(caught.value)
 
 
 def test_what_is_beside_the_messages_does_not_reach_the_trainer(tmp_path: Path):
@@ -58,6 +86,8 @@ def test_what_is_beside_the_messages_does_not_reach_the_trainer(tmp_path: Path):
         (with_message(content=None), "messages[1].content: must be a text that is not blank, found nothing"),
         (with_message(content=" "), "messages[1].content: must be a text that is not blank, found a blank text"),
         (with_message(tool_calls=[CALL]), "messages[1].tool_calls: training here takes text alone"),
+        (with_message(weight=0.5), "messages[1].weight: must be 0 or 1, found 0.5"),
+        (CHAT | {"weight": -1}, "weight: must be a number of at least 0, found -1"),
         (with_message(role="user"), 'the last one is from "user"; a training example must end with "assistant"'),
         ({"messages": [CHAT["messages"][1]] * 2}, 'messages: none is from "user"'),
         (CHAT | {"rejected": [{"role": "assistant", "content": "No."}]}, "rejected: this is a preference"),

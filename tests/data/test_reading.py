@@ -304,6 +304,7 @@ def test_a_source_without_rows_says_what_a_dataset_is(tmp_path: Path, make: Call
         (rb'{"messages":[{"role":"user","content":"\udc00 x"}]}', "surrogate", "", "half a character"),
         (b'{"messages":' + b"[" * 100_000, "json", "", "nested too deeply"),
         (b'{"messages":[],"metadata":' + b'{"a":' * 100_000, "json", "", "nested too deeply"),
+        (b'{"messages":[],"metadata":{"a":' + b"[" * 100 + b"]" * 100 + b"}}", "json", "", "nested too deeply"),
         (b'{"messages":[{"role":"bot"}]}', "shape", "messages[0].role", "'bot' is not known (known: system, "),
         (b'{"messages":[{"content":"x"}]}', "shape", "messages[0].role", "is missing"),
         (b'{"messages":[{"role":"user","x":1}]}', "shape", "messages[0].x", "is not known here"),

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from tasks.data.duplicates import Cluster, DuplicateReport
 from tasks.data.gates import Check
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 from tasks.data.reporting import html, write_report
+from tasks.data.reporting.findings import duplicates_section
 from tasks.data.reporting.markdown import markdown
 from tasks.data.reporting.report import SCHEMA, Bar, Chart, Figure, Report, Sample, Section
 
@@ -79,6 +81,17 @@ def test_the_page_loads_nothing_and_runs_nothing() -> None:
     assert "@import" not in page
     assert all(name not in ("src", "srcset") and not name.startswith("on") for name, _ in tags.attributes)
     assert all(str(value).startswith("#") for name, value in tags.attributes if name == "href")
+
+
+def test_copies_that_are_meant_are_counted_and_not_listed():
+    meant, accident = (Cluster(kind, 2, (1, 2), {kind: 1}, 1.0) for kind in ("reuse", "exact"))
+    counts = dict.fromkeys(("normalised", "near", "coincident", "uncompared"), 0)
+    report = DuplicateReport(
+        examples=4, distinct=2, exact=1, reuse=1, cluster_count=2, clustered=4, clusters=(accident, meant), **counts
+    )
+    section = duplicates_section(report)
+    assert [sample.text for sample in section.samples] == ["exact"]
+    assert [figure.value for figure in section.figures if figure.label == "Meant"] == [1]
 
 
 def test_what_comes_from_the_data_is_text_and_never_markup() -> None:

@@ -410,6 +410,13 @@ def test_only_the_chosen_types_leave_a_dataset(run_here: RunHere, dataset: Path)
     assert set((job.result or {})["replaced"]) == {"email"}
 
 
+def test_a_dataset_without_examples_is_refused(run_here: RunHere, tmp_path: Path):
+    (tmp_path / "none.jsonl").touch()
+    job = run_here("dataset.scrub", source=str(tmp_path / "none.jsonl"))
+    assert (job.state, job.cause) == (State.FAILED, Cause.DATA)
+    assert "no example to scrub" in (job.failure or "")
+
+
 def test_a_key_file_within_a_dataset_is_refused(run_here: RunHere, dataset: Path):
     job = run_here("dataset.scrub", source=str(dataset), key_file=str(dataset / "my.key"))
     assert job.state == State.FAILED

@@ -108,6 +108,7 @@ def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
                 time.sleep(0.01)
             raise Stopped
         case "exit":
+            os.write(2, config.get("last_words", "").encode())
             os._exit(config["status"])
     return {}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gpu_worker.checkpoints import MANIFEST, complete, problem_of, rotate, survey
+from gpu_worker.checkpoints import MANIFEST, best, complete, problem_of, rotate, survey
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -88,3 +88,20 @@ def test_rotation_keeps_the_newest_complete_ones_and_counts_no_half_ones(tmp_pat
     write(tmp_path, 11, finished=False)
     rotate(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-10", "checkpoint-11", "checkpoint-9"]
+
+
+def test_rotation_spares_what_may_be_published(tmp_path: Path) -> None:
+    for step in (2, 4, 6, 8):
+        write(tmp_path, step)
+    rotate(tmp_path, keep=2, spared={2})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-2", "checkpoint-6", "checkpoint-8"]
+
+
+def test_the_best_is_the_one_of_the_least_loss_that_is_whole(tmp_path: Path) -> None:
+    for step in (2, 4, 6):
+        write(tmp_path, step)
+    losses = {2: 1.0, 4: 0.5, 6: 0.7, 8: 0.1}
+    assert best(tmp_path, losses) == 4, "that of step 8 is not there"
+    cut_off(tmp_path / "checkpoint-4" / "weights")
+    assert best(tmp_path, losses) == 6
+    assert best(tmp_path, {8: 0.1}) is None

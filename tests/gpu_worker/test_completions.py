@@ -10,7 +10,7 @@ from transformers import AutoTokenizer
 
 from gpu_worker.completions import read_rows
 from gpu_worker.evaluating import tokenize
-from gpu_worker.sft import IGNORED, tokenise
+from gpu_worker.tokenising import IGNORED, tokenise
 from queue_app.errors import Permanent
 from queue_app.lifecycle import Cause
 from tests.tiny_model import CHAT_TEMPLATE, make_tiny_model
@@ -42,7 +42,7 @@ def test_both_see_the_same_completion(tmp_path: Path, tokenizer: Any, template: 
     tokenizer.chat_template = template
     tokenizer.add_tokens(["\n    ", " \n"])  # as real tokenizers have them: a prompt's end and an indentation in one
     rows = write_rows(tmp_path / "rows.jsonl", ("the yard", answer))
-    trained = tokenise(rows, tokenizer, 64).dataset[0]
+    trained = tokenise(rows, tokenizer, 64, "completion").dataset[0]
     measured = tokenize(tokenizer, next(read_rows(rows)), 64)
     assert [label for label in trained["labels"] if label != IGNORED] == measured.ids[measured.start :]
     assert trained["input_ids"] == measured.ids
@@ -67,4 +67,4 @@ def test_a_row_that_the_chat_template_refuses_is_named(tmp_path: Path, tokenizer
 
 def test_a_holdout_whose_prompts_are_too_long_is_named(tmp_path: Path, tokenizer: Any) -> None:
     with pytest.raises(Permanent, match="none of the 1 holdout examples"):
-        tokenise(write_rows(tmp_path / "rows.jsonl", ("the yard " * 9, "x")), tokenizer, 8, "holdout")
+        tokenise(write_rows(tmp_path / "rows.jsonl", ("the yard " * 9, "x")), tokenizer, 8)

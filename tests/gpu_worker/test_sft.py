@@ -15,8 +15,10 @@ from gpu_worker.backends.hardware import Hardware
 from gpu_worker.child_side import Channel
 from gpu_worker.completions import read_rows
 from gpu_worker.evaluating import batched, measure, readable
-from gpu_worker.sft import Watch, arguments, build_trainer, tokenise
+from gpu_worker.sft import build_trainer, sft_arguments
+from gpu_worker.tokenising import tokenise
 from gpu_worker.training_config import TrainingOrder
+from gpu_worker.watch import Watch
 from tests.gpu_worker.test_evaluating import Counted
 from tests.gpu_worker.test_training import order
 from tests.tiny_model import make_tiny_model
@@ -42,7 +44,7 @@ def test_the_holdout_loss_is_what_the_evaluation_measures(tmp_path: Path, loss: 
     examples = [tokens for _, tokens in readable(tokenizer, list(read_rows(made.rows)), 256)[0]]
     expected = measure(model.eval(), batched(examples, 4), "base", Counted())
 
-    settings = arguments(made, Hardware("cpu", "any", torch.float32), evaluates=True, loss=loss)
+    settings = sft_arguments(made, Hardware("cpu", "any", torch.float32), evaluates=True, loss=loss)
     data = tokenise(made.rows, tokenizer, 256).dataset  # 3 batches of 2 and one of 1, of growing length
     fresh = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", target_modules="all-linear"))  # changes nothing yet
     found = build_trainer(fresh, tokenizer, settings, [data, data]).evaluate()["eval_loss"]
@@ -51,8 +53,8 @@ def test_the_holdout_loss_is_what_the_evaluation_measures(tmp_path: Path, loss: 
 
 def test_only_steps_count_as_training_time(tmp_path: Path, channel: Channel) -> None:
     made = TrainingOrder.model_validate(order(tmp_path, make_tiny_model(tmp_path / "model")))
-    settings = arguments(made, Hardware("cpu", "any", torch.float32), evaluates=True, loss="nll")
-    watch, state, control = Watch(channel), TrainerState(), TrainerControl()
+    settings = sft_arguments(made, Hardware("cpu", "any", torch.float32), evaluates=True, loss="nll")
+    watch, state, control = Watch(channel, made), TrainerState(), TrainerControl()
     watch.on_train_begin(settings, state, control)
     assert watch.tokens_per_second is None
     for _ in range(2):

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from gpu_worker.backends import choose_engine
-from gpu_worker.base_model import fingerprint
+from gpu_worker.base_model import fingerprint, read_model
 from gpu_worker.child import run_child
 from gpu_worker.training_config import TrainingConfig, TrainingOrder
 from queue_app.errors import Invalid, Paused, Permanent, Transient
@@ -66,8 +66,15 @@ def write_rows(path: Path, count: int) -> Path:
     return path
 
 
-def order(folder: Path, model: Path, **changes: Any) -> dict[str, object]:
-    rows = write_rows(folder / "rows.jsonl", 7)  # four steps an epoch, the last of them short
+def order(
+    folder: Path,
+    model: Path,
+    rows: Path | None = None,
+    holdout_rows: Path | None = None,
+    engine: str = "trl",
+    **changes: Any,
+) -> dict[str, object]:
+    rows = rows or write_rows(folder / "rows.jsonl", 7)  # four steps an epoch, the last of them short
     hyperparameters = {
         "max_steps": STEPS,
         "save_steps": 3,
@@ -77,16 +84,22 @@ def order(folder: Path, model: Path, **changes: Any) -> dict[str, object]:
         "sequence_len": 256,
     }
     made = TrainingOrder(
-        engine="trl",
+        engine=engine,
         base_model="tiny",
         model_folder=model,
         rows=rows,
-        holdout_rows=write_rows(folder / "holdout.jsonl", 3),
+        holdout_rows=holdout_rows or write_rows(folder / "holdout.jsonl", 3),
         checkpoints=folder / "checkpoints",
         output=folder / "adapter",
+        curves=folder / "tensorboard",
         hyperparameters=TrainingConfig(**hyperparameters | changes),
     )
     return made.model_dump(mode="json")
+
+
+def rows_of(path: Path, *rows: dict[str, Any]) -> Path:
+    path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return path
 
 
 def train(folder: Path, model: Path, attempt: StandIn | None = None, **changes: Any) -> dict[str, Any]:
@@ -109,7 +122,7 @@ def pause() -> None:
 
 
 def checkpoints(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints").glob("checkpoint-*/manifest.json/.."))
+    return sorted(path.parent.name for path in (folder / "checkpoints").glob("checkpoint-*/manifest.json"))
 
 
 @pytest.mark.timeout(300)
@@ -127,8 +140,8 @@ def test_a_run_that_was_paused_and_killed_and_lost_a_checkpoint_has_the_losses_o
     killed = StandIn(folder, heed=at_step(8, kill_children))
     with pytest.raises(Transient, match="killed from outside"):
         train(folder, model, killed)
-    steps = [report["step"] for report in killed.reports if "step" in report]
-    assert steps == [*range(paused.last("step") + 1, 9)]
+    steps = dict.fromkeys(report["step"] for report in killed.reports if "step" in report)
+    assert list(steps) == [*range(paused.last("step") + 1, 9)]
 
     (folder / "checkpoints" / "checkpoint-6" / "optimizer.pt").write_bytes(b"not an optimizer")
     resumed = train(folder, model)
@@ -169,7 +182,7 @@ def test_training_lowers_the_loss_and_publishes_an_adapter(
     assert job.result["holdout_loss"] < job.result["first_loss"] - 0.5
     assert job.result["sequence_len"] == 512, "the model's own context is shorter than what was asked for"
     assert job.progress is not None
-    assert set(job.progress) == PROGRESS
+    assert set(job.progress) - {"holdout_loss"} == PROGRESS
     adapter = run_here.artifact(job.result["adapter"])
     names = {path.name for path in adapter.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "training.json"}
@@ -177,6 +190,39 @@ def test_training_lowers_the_loss_and_publishes_an_adapter(
     assert facts["base_model"] == {"name": "tiny", "fingerprint": fingerprint(model)}
     assert len(facts["losses"]) == STEPS
     assert str(tmp_path) not in "".join(path.read_text() for path in adapter.glob("*.json"))
+
+
+@pytest.mark.timeout(300)
+def test_preferences_move_all_weights_of_a_model(run_here: RunHere, tmp_path: Path, model: Path) -> None:
+    asked, better, worse = (
+        {"role": r, "content": t} for r, t in (("user", "?"), ("assistant", "on time"), ("assistant", "x"))
+    )
+    rows = rows_of(tmp_path / "pairs.jsonl", *[{"messages": [asked, better], "rejected": [worse]}] * 4)
+    job = run_here(
+        "model.train", base_model=str(model), dataset=str(rows), objective="dpo", max_steps=4, learning_rate=1e-3
+    )
+    assert (job.state, job.failure) == (State.SUCCEEDED, None)
+    assert job.result is not None
+    assert job.result["engine"] == "trl", "Unsloth may be installed, but it learns no preferences here"
+    assert job.result["first_loss"] == pytest.approx(0.6931, abs=1e-3), "at first the model is its own reference: log 2"
+    assert job.result["last_loss"] < 0.6
+    made = read_model(run_here.artifact(job.result["model"]))
+    assert made.dtype == read_model(model).dtype
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("engine", [pytest.param("unsloth", marks=needs_unsloth)])
+def test_an_engine_of_its_own_loss_heeds_weights_too(tmp_path: Path, model: Path, engine: str) -> None:
+    first, second = (json.loads(line) for line in write_rows(tmp_path / "rows", 3).read_text().splitlines()[1:])
+    weighted = rows_of(tmp_path / "weighted.jsonl", first | {"weight": 2.0}, second)
+    repeated = rows_of(tmp_path / "repeated.jsonl", first, first, second)
+    losses = [
+        train(tmp_path / rows.stem, model, rows=rows, engine=engine, max_steps=1, gradient_accumulation_steps=3)[
+            "losses"
+        ]
+        for rows in (weighted, repeated)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.timeout(300)

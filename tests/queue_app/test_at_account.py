@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from queue_app.at_account import AtAccount
-from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Transient, Unsettled
-from queue_app.lifecycle import Reason, State
+from queue_app.at_account import AtAccount, server_of
+from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Throttled, Transient, Unsettled
+from queue_app.lifecycle import Event, Reason, State
 from queue_app.store import NewJob, Store
-from queue_app.store.money import Caps, Quoted
-from settings import QueueSettings
+from queue_app.store.money import Billed, Caps, Quoted
+from settings import ProviderSettings, QueueSettings
 
 if TYPE_CHECKING:
     from queue_app.store import Job
@@ -206,7 +206,7 @@ def test_what_was_approved_goes_on_over_its_caps(store: Store) -> None:
 def test_what_was_billed_takes_the_place_of_what_was_quoted(store: Store) -> None:
     first = place(store)
     first.commit(Quoted(1.0, 5.0), Caps(account=6.0))
-    first.settle(tokens=1000, usd=1.5)
+    first.settle(Billed(1000, 1.5))
     place(store).commit(Quoted(1.0, 4.0), Caps(account=6.0))
     with pytest.raises(StandsStill, match=r"\$5.50 are spent or committed"):
         place(store).commit(Quoted(1.0, 4.0), Caps(account=6.0))
@@ -237,3 +237,63 @@ def test_the_same_file_is_sent_once(store: Store) -> None:
     store.uploads.begin("acme", "d2", first.job.id)
     with pytest.raises(Unsettled, match="is sending the same file"):
         second.send_once("d2", lambda: pytest.fail("another one is at it"))
+
+
+# -- slots that are left, files of another server ---------------------------------------------------------------------
+
+
+def test_who_is_given_a_slot_that_is_left_is_called_at_once(store: Store) -> None:
+    called: list[str] = []
+    holder = AtAccount(store, claimed(store), "acme", LIMITS, call=called.append)
+    holder.take_slot("acme", size=1, source="the settings")
+    second = place(store)
+    with pytest.raises(StandsStill):
+        second.take_slot("acme", size=1, source="the settings")
+    store.record(second.job.id, Event.POLL_SCHEDULED, actor="w", fence=1, reason=Reason.SLOT, due_at=None)
+    holder.leave_slot()
+    holder.leave_slot()
+    assert called == ["acme"]
+    assert store.read.job(second.job.id).has_slot
+
+
+def test_a_limit_that_is_changed_is_heard_at_the_next_look_of_any_job(store: Store) -> None:
+    holder = place(store)
+    holder.take_slot("acme", size=1, source="the settings")
+    second = place(store)
+    with pytest.raises(StandsStill):
+        second.take_slot("acme", size=1, source="the settings")
+    store.record(second.job.id, Event.POLL_SCHEDULED, actor="w", fence=1, reason=Reason.SLOT, due_at=None)
+    holder.hold_slot("acme", size=2, source="the settings")
+    assert store.slots.give(actor="sweeper") == 1
+    assert store.read.job(second.job.id).has_slot
+
+
+def test_who_is_told_when_to_come_back_has_had_its_answer(store: Store) -> None:
+    here = place(store)
+    for _ in range(3):
+        with pytest.raises(Throttled), here.asked():
+            raise Throttled("acme: too many requests", retry_after=5.0)
+    assert store.accounts.get("acme").failures == 0
+
+
+def test_another_server_does_not_get_the_files_of_the_one_before(store: Store) -> None:
+    vendor, own = server_of(ProviderSettings()), server_of(ProviderSettings(base_url="https://u:canary@tunes.test/v1"))
+    assert (vendor, "canary" in own) == ("", False)
+    files = iter(("file-1", "file-2", "file-3"))
+    places = [AtAccount(store, claimed(store), "acme", LIMITS, server) for server in (vendor, own, vendor)]
+    assert [place.send_once("d1", lambda: next(files)) for place in places] == ["file-1", "file-2", "file-1"]
+    assert server_of(ProviderSettings(organization="a")) != server_of(ProviderSettings(organization="b"))
+
+
+def test_what_may_run_there_is_looked_at_while_the_balance_is_used_up(store: Store) -> None:
+    here = place(store)
+    memo = store.memos.intend(here.job.id, "start", fence=1)
+    store.memos.act(memo, fence=1)
+    assert here.may_have_begun()
+    store.accounts.pause("acme", "out of money", datetime.now(UTC) + timedelta(hours=1), Reason.BUDGET)
+    with here.asked():
+        pass
+    store.memos.refuse(memo, fence=1)
+    assert not here.may_have_begun()
+    with pytest.raises(AccountPaused), here.asked():
+        pytest.fail("nobody may ask it now")

@@ -54,6 +54,15 @@ def test_yes_and_no_are_flags(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert run(["data", "check", "rows.jsonl", "--target", "openai", "fix=true", "--no-count-tokens"]) == OK
 
 
+def test_a_refusal_counts_by_threes(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    row = {"messages": [{"role": "user", "content": "?"}, {"role": "assistant", "content": "!"}], "weight": 0.5}
+    (tmp_path / "rows.jsonl").write_text((json.dumps(row) + "\n") * 1100)
+    assert run(["data", "check", "rows.jsonl", "--target", "openai"]) == REFUSED
+    said = capsys.readouterr().err
+    for words in ("1,100 findings stand in the way", "… and 1,095 more", "--fix repairs 1,100 of them"):
+        assert words in said
+
+
 def test_every_job_type_of_data_sets_is_a_command(capsys: pytest.CaptureFixture[str]):
     assert run(["data", "--help"]) == OK
     out = capsys.readouterr().out
@@ -106,6 +115,26 @@ def test_what_was_converted_is_listed_with_its_examples(tmp_path: Path, capsys: 
     assert run(["data", "ls"]) == OK
     header, line = capsys.readouterr().out.splitlines()[-2:]
     assert (header.split()[1], line.split()[1]) == ("EXAMPLES", "3")
+
+
+def test_an_export_shows_what_its_format_could_not_hold(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "Why?", "completion": "So.", "weight": 0.5}\n' * 3)
+    assert run(["data", "convert", "rows.jsonl", "--to", "openai", "--json"]) == OK
+    made = json.loads(capsys.readouterr().out)["result"]["dataset"]
+    assert run(["data", "show", made]) == OK
+    out = capsys.readouterr().out
+    assert re.search(r"^examples +3\b", out, re.MULTILINE)
+    assert re.search(r"^DROPPED +COUNT *\nweight +3\b", out, re.MULTILINE)
+
+
+def test_a_sample_shows_its_strata(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    rows = [{"prompt": str(n), "completion": "So.", "weight": 1 if n % 3 else 0.5} for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert run(["data", "sample", "rows.jsonl", "size=6", "by=weight", "--json"]) == OK
+    made = json.loads(capsys.readouterr().out)["result"]["dataset"]
+    assert run(["data", "show", made]) == OK
+    out = capsys.readouterr().out
+    assert re.search(r"^STRATA +HAVE +WANTED +DRAWN *\n0.5 +3 +2 +2 *\n1 +6 +4 +4\b", out, re.MULTILINE)
 
 
 def test_a_report_shows_its_figures_its_gate_and_where_it_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]):

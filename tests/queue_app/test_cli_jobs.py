@@ -14,7 +14,7 @@ import pytest
 
 from queue_app.cli import context
 from queue_app.cli.application import run
-from queue_app.lifecycle import Event
+from queue_app.lifecycle import Event, Reason
 from queue_app.shipped import find_shipped
 from queue_app.store import NewJob, Store
 from settings import get_settings
@@ -125,6 +125,40 @@ def test_a_prefix_of_several_runs_is_no_run(yard: Store, capsys: pytest.CaptureF
         assert '"abc" fits several runs (abc1, abc2)' in capsys.readouterr().err
     assert run(["jobs", "watch", "abcd"]) == 4
     assert 'there is no job and no run "abcd"' in capsys.readouterr().err
+
+
+def test_a_filter_that_fits_no_job_is_not_taken_for_an_empty_yard(yard: Store, capsys: pytest.CaptureFixture[str]):
+    assert run(["jobs", "ls", "--state", "running"]) == 0
+    assert "no job is like that" in capsys.readouterr().err
+    assert run(["jobs", "ls"]) == 0
+    assert "no jobs yet" in capsys.readouterr().err
+
+
+def test_whoever_waits_for_a_job_learns_that_it_waits_for_them(yard: Store, capsys: pytest.CaptureFixture[str]):
+    job_id = submit(yard, "dear", ended=False)
+    yard.claim(worker="w", lease_seconds=60, job_id=job_id)
+    yard.record(job_id, Event.POLL_SCHEDULED, actor="w", reason=Reason.APPROVAL, due_at=None)
+    assert run(["jobs", "wait", job_id, "--timeout", "0.1s"]) == 124
+    assert capsys.readouterr().err.count("waiting for your approval: `tuneyard approve dear`") == 1
+
+
+def test_counts_are_read_by_threes_and_a_spec_as_it_was_typed(yard: Store, capsys: pytest.CaptureFixture[str]):
+    new = NewJob(kind="dataset.split", queue="cpu", spec={"seed": 123456}, id="done")
+    yard.submit([new], actor="user:test")
+    yard.claim(worker="w", lease_seconds=60, job_id="done")
+    made = {"examples": 5216, "share": 0.25, "found": {"rule": 1000}, "exact": True}
+    yard.record("done", Event.SUCCEEDED, actor="w", result=made)
+    assert run(["jobs", "show", "done"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("seed = 123456", "examples = 5,216", "share = 0.25", "rule = 1,000", "exact = True"):
+        assert words in shown
+
+
+@pytest.mark.parametrize("words", [["jobs", "lss"], ["data", "shw"], ["jobs", "show"], ["gc", "--delet"]])
+def test_what_was_mistyped_is_told_with_where_to_look(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert run(words) == 3
+    path = " ".join(["tuneyard", *words[: 2 if words == ["jobs", "show"] else 1]])
+    assert f"`{path} --help` lists what it takes" in capsys.readouterr().err
 
 
 def test_no_run_is_not_every_run(yard: Store, capsys: pytest.CaptureFixture[str]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -198,6 +199,13 @@ def test_a_path_that_is_not_there_is_said_before_anything_is_submitted(tmp_path:
     for value in ("not-there", "*.txt", "notes:2026.txt", "C:notes"):
         with pytest.raises(ValidationError, match="there is no file or folder"):
             Given.model_validate({"path": value}, context={"base": tmp_path})
+
+
+def test_a_pipe_is_refused_before_it_is_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("path", "artifact"):
+        with pytest.raises(ValidationError, match="pipe is neither a file nor a folder"):
+            Given.model_validate({name: "pipe"}, context={"base": tmp_path})
 
 
 def test_an_artifact_is_named_by_its_id_without_a_look_at_the_disk(tmp_path: Path) -> None:

@@ -1,78 +1,87 @@
-"""The metrics say what the store knows, in Prometheus' own format."""
+"""`jobs metrics`: the loss of all attempts as one curve, in the terminal, as a picture and as JSON."""
 
 from __future__ import annotations
 
-import socket
-import threading
+import json
+import struct
+import zlib
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.parser import text_string_to_metric_families
 
-from queue_app.celery_app import answer
-from queue_app.errors import Invalid
-from queue_app.lifecycle import Event, Reason
-from queue_app.metrics import StoreCollector, serve_metrics
-from queue_app.store import Database, NewJob, Store
+from queue_app.cli import context
+from queue_app.cli.application import run
+from queue_app.cli.curve import HEIGHT, WIDTH
+from queue_app.cli.metrics import falling_loss
+from queue_app.lifecycle import Event
+from queue_app.store import NewJob
+from settings import get_settings
 
 if TYPE_CHECKING:
-    from tests.conftest import RunHere
+    from pathlib import Path
 
 
-def scrape(store: Store) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
-    registry = CollectorRegistry()
-    registry.register(StoreCollector(store))
-    families = text_string_to_metric_families(generate_latest(registry).decode())
-    return {(s.name, frozenset(s.labels.items())): s.value for family in families for s in family.samples}
+@pytest.fixture
+def job_id() -> str:
+    """A training that was handed back after step 30 and went on from step 21 in another attempt."""
+    get_settings.cache_clear()
+    context.store.cache_clear()
+    store, new = context.store(), NewJob(kind="adapter.train", queue="gpu", spec={})
+    store.submit([new], actor="user:test")
+    for attempt, steps in ((1, range(1, 31)), (2, range(21, 41))):
+        store.claim(worker="w", lease_seconds=60, job_id=new.id)
+        for step in steps:
+            progress = {"step": step, "steps": 40, "loss": 4 / step + attempt, "tokens_per_second": None}
+            store.report(new.id, fence=attempt, progress=progress | {"holdout_loss": 5.0 - step // 10})
+        if attempt == 1:
+            store.record(new.id, Event.RELEASED, actor="w")
+    return new.id
 
 
-def test_jobs_are_counted_by_kind_queue_state_and_reason(store: Store):
-    new = [NewJob(kind="finetune.hosted", queue="api", spec={}) for _ in range(3)]
-    store.submit(new, actor="user")
-    store.claim(worker="w", lease_seconds=60, job_id=new[0].id)
-    store.record(new[0].id, Event.POLL_SCHEDULED, actor="w", reason=Reason.REMOTE)
-    figures = scrape(store)
-
-    def jobs(state: str, reason: str) -> float:
-        labels = {"kind": "finetune.hosted", "queue": "api", "state": state, "reason": reason}
-        return figures[("tuneyard_jobs", frozenset(labels.items()))]
-
-    assert (jobs("queued", ""), jobs("waiting", "remote")) == (2, 1)
-    labels = frozenset({("kind", "finetune.hosted"), ("queue", "api")})
-    assert figures[("tuneyard_job_attempts", labels)] == 1
-    assert 0 <= figures[("tuneyard_oldest_due_job_age_seconds", frozenset({("queue", "api")}))] < 60
-    assert figures[("tuneyard_events_total", frozenset({("event", "submitted")}))] == 3
+def test_an_attempt_that_went_back_leaves_no_break(job_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["jobs", "metrics", job_id, "--json"]) == 0
+    told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["step"] for row in told] == list(range(1, 41))
+    assert [row["attempt"] for row in told] == [1] * 20 + [2] * 20
 
 
-def test_expired_leases_and_stale_messages_are_counted(store: Store):
-    store.submit([NewJob(kind="a.b", queue="cpu", spec={})], actor="user")
-    store.claim(worker="w", lease_seconds=-1, queue="cpu")
-    store.expire_leases(max_failures=3, actor="sweeper")
-    store.count("stale_messages")
-    figures = scrape(store)
-    assert figures[("tuneyard_expired_leases_total", frozenset())] == 1
-    assert figures[("tuneyard_stale_messages_total", frozenset())] == 1
+def test_a_curve_in_the_terminal_falls_from_left_to_right(job_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["jobs", "metrics", job_id]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "loss over 40 steps"
+    assert lines[1].startswith("       5 ┤")
+    assert any("holdout_loss over 5 steps" in line for line in lines)
+    assert max(len(line) for line in lines) <= 100
 
 
-def test_only_a_ring_that_finds_nothing_due_is_stale(run_here: RunHere):
-    assert not run_here.runner.run(job_id="gone")
-    assert not run_here.runner.run(queue="cpu")
-    assert "stale_messages" not in run_here.store.read.tally()
-    answer(run_here.runner, "cpu", "gone")
-    assert run_here.store.read.tally()["stale_messages"] == 1
-    run_here.runner.stopping.set()
-    answer(run_here.runner, "cpu", "gone")
-    assert run_here.store.read.tally()["stale_messages"] == 1, "it was not looked at"
+@pytest.mark.parametrize("name", ["loss.png", "loss.svg"])
+def test_the_losses_are_written_as_a_picture(job_id: str, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert run(["jobs", "metrics", job_id, "--plot", str(path)]) == 0
+    data = path.read_bytes()
+    if path.suffix == ".svg":
+        lines = [element for element in ElementTree.fromstring(data) if element.tag.endswith("polyline")]
+        assert [len(line.attrib["points"].split()) for line in lines] == [40, 5]
+        return
+    assert struct.unpack(">II", data[16:24]) == (WIDTH, HEIGHT)
+    begin = data.index(b"IDAT") + 4
+    (length,) = struct.unpack(">I", data[begin - 8 : begin - 4])
+    pixels = zlib.decompress(data[begin : begin + length])
+    assert len(pixels) == HEIGHT * (1 + 3 * WIDTH)
+    assert bytes((31, 119, 180)) in pixels
 
 
-def test_a_taken_port_is_named_with_its_setting(store: Store):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        with pytest.raises(Invalid, match=f"port {port} .*TUNEYARD_MONITORS__METRICS_PORT"):
-            serve_metrics(store, port=port, stopping=threading.Event())
+def test_what_is_no_picture_and_a_job_without_a_loss_are_refused(
+    job_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["jobs", "metrics", job_id, "--plot", "loss.gif"]) == 3
+    assert ".png or .svg" in capsys.readouterr().err
+    other = NewJob(kind="dataset.split", queue="cpu", spec={})
+    context.store().submit([other], actor="user:test")
+    assert run(["jobs", "metrics", other.id]) == 3
+    assert "has told no loss" in capsys.readouterr().err
 
 
-def test_a_store_that_does_not_answer_is_a_figure_too(tmp_path: object):
-    figures = scrape(Store(Database("sqlite:////proc/nowhere/yard.db")))
-    assert figures == {("tuneyard_store_up", frozenset()): 0.0}
+def test_a_watched_training_shows_its_loss(job_id: str) -> None:
+    assert f"loss of {job_id}" in falling_loss([context.read().job(job_id)])

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import sys
 import threading
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from pydantic import Field
 
-from queue_app.errors import Permanent, Transient
+from queue_app import at_account, attempt
+from queue_app.errors import AccountPaused, Permanent, Throttled, Transient, Unsettled
 from queue_app.job_type import Attempt, PollAgain, Result, Spec, TakenBack, job
-from queue_app.lifecycle import Cause, State
+from queue_app.lifecycle import Cause, Event, Reason, State
+from queue_app.store import memos
 
 if TYPE_CHECKING:
+    from types import FrameType
+
+    from queue_app.errors import TuneyardError
     from tests.conftest import RunHere
 
 
@@ -299,3 +308,184 @@ def test_a_cancel_that_comes_while_the_body_ends_is_not_put_off(run_here: RunHer
 
     here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
     assert here("thing.buy").state == State.CANCELLED
+
+
+@pytest.mark.parametrize("error", [Unsettled("not shown yet", 3600.0), AccountPaused("no money", retry_after=3600.0)])
+def test_a_cancel_that_must_wait_is_tried_again_soon_and_not_at_once(run_here: RunHere, error: TuneyardError):
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        return PollAgain(60)
+
+    def cancel(spec: Order, attempt: Attempt) -> TakenBack:
+        raise error
+
+    here = run_here.declaring(job("thing.buy", queues=("api",), on_cancel=cancel)(buy))
+    job_id = here.submit("thing.buy")
+    here.runner.run(job_id=job_id)
+    here.store.cancel(job_id, actor="user")
+    here.runner.run(job_id=job_id)
+    waiting = here.store.read.job(job_id)
+    assert waiting.due_at is not None
+    assert 0.1 < (waiting.due_at - datetime.now(UTC)).total_seconds() < 60
+
+
+def test_who_is_told_when_to_come_back_waits_and_counts_no_failure(run_here: RunHere):
+    answers: list[TuneyardError] = [Throttled("too many requests", retry_after=30.0) for _ in range(5)]
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        if answers:
+            raise answers.pop()
+        return Bought(remote="r")
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    job_id = here.submit("thing.buy")
+    for _ in range(5):
+        here.runner.run(job_id=job_id)
+        waiting = here.store.read.job(job_id)
+        assert (waiting.state, waiting.reason, waiting.failures) == (State.WAITING, Reason.BACKOFF, 0)
+        assert waiting.due_at is not None
+        assert 29 < (waiting.due_at - datetime.now(UTC)).total_seconds() <= 36
+        make_due(here, job_id)
+    assert here.finish(job_id).state == State.SUCCEEDED
+    puts_off = [event for event in here.store.read.history(job_id) if "seconds" in event.detail]
+    assert [event.detail["why"] for event in puts_off] == ["too many requests"] * 5
+
+
+def test_who_is_told_to_come_back_hours_later_leaves_its_slot_to_others(run_here: RunHere):
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        attempt.at("acme").take_slot("acme", size=1)
+        error = Throttled("no more today", retry_after=3600.0)
+        error.undone = True
+        raise error
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    job_id = here.submit("thing.buy")
+    here.runner.run(job_id=job_id)
+    waiting = here.store.read.job(job_id)
+    assert (waiting.state, waiting.has_slot) == (State.WAITING, False)
+
+
+def test_who_goes_back_to_an_earlier_step_leaves_its_slot_to_others(run_here: RunHere):
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        file = attempt.once("upload", lambda _: f"file-{attempt.number}")
+        attempt.at("acme").take_slot("acme", size=1)
+        if file == "file-1":
+            error = Unsettled("the file is gone; it is sent again", 60.0)
+            error.forget = ("upload",)
+            raise error
+        return Bought(remote=file)
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    job_id = here.submit("thing.buy")
+    here.runner.run(job_id=job_id)
+    waiting = here.store.read.job(job_id)
+    assert (waiting.state, waiting.has_slot, waiting.failures) == (State.WAITING, False, 0)
+    make_due(here, job_id)
+    assert here.finish(job_id).result == {"remote": "file-2"}
+
+
+def make_due(here: RunHere, job_id: str) -> None:
+    with here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at WHERE due_at IS NOT NULL")
+
+
+# -- death at every line ----------------------------------------------------------------------------------------------
+
+WATCHED = {module.__file__ for module in (attempt, at_account, memos)}
+
+
+class DeathAtLine:
+    """Raises `Death` at the n-th line that is run of the modules that a start goes through."""
+
+    def __init__(self, number: int) -> None:
+        self.left = number
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> Any:
+        if frame.f_code.co_filename not in WATCHED:
+            return None
+        if event == "line":
+            self.left -= 1
+            if self.left == 0:
+                raise Death
+        return self
+
+
+def starting(run_here: RunHere, provider: Provider, death: DeathAtLine | None) -> RunHere:
+    def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
+        if attempt.number == 1:
+            sys.settrace(death)
+        place = attempt.at("acme")
+        place.take_slot("acme", size=1)
+        remote = attempt.once("start", provider.create, find=provider.find, undo=provider.taken_back.append)
+        place.leave_slot()
+        sys.settrace(None)
+        return Bought(remote=remote)
+
+    return run_here.declaring(job("thing.buy", queues=("api",))(buy))
+
+
+def test_whatever_line_a_start_dies_at_it_is_made_once_and_its_slot_is_free_again(run_here: RunHere):
+    deaths = 0
+    for number in range(1, 2000, 4):
+        provider, tracing = Provider(), sys.gettrace()
+        death = DeathAtLine(number)
+        here = starting(run_here, provider, death)
+        job_id = here.submit("thing.buy", reuse=False)
+        try:
+            with suppress(Death):
+                here.runner.run(job_id=job_id)
+        finally:
+            sys.settrace(tracing)
+        if death.left > 0:
+            break
+        deaths += 1
+        with here.store.database.writing() as connection:
+            connection.exec_driver_sql("UPDATE job SET lease_until = '2000-01-01' WHERE lease_until IS NOT NULL")
+        here.store.expire_leases(max_failures=3, actor="sweeper")
+        done = here.finish(job_id)
+        assert (done.state, len(provider.created), provider.taken_back) == (State.SUCCEEDED, 1, []), number
+        assert here.store.slots.held_at("acme") == 0
+    assert deaths > 10
+
+
+def test_who_is_given_a_slot_is_rung_for_at_once(run_here: RunHere):
+    rung: list[dict[str, list[str]]] = []
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        attempt.at("acme").take_slot("acme", size=1)
+        first.append(attempt.job_id)
+        if len(first) == 1:
+            assert run_here.store.claim(worker="w", lease_seconds=60, job_id=second) is not None
+            assert not run_here.store.slots.take(second, "acme", fence=1, size=1)
+            changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None}
+            run_here.store.record(second, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
+        return Bought(remote="r")
+
+    first: list[str] = []
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    ids = [here.submit("thing.buy", "api", reuse=False) for _ in range(2)]
+    second = ids[1]
+    ringing = replace(here.runner, ring=lambda rings: rung.append({queue: [*ids] for queue, ids in rings.items()}))
+    ringing.run(job_id=ids[0])
+    assert rung == [{"api": [second]}]
+    ringing.run(job_id=second)
+    assert len(rung) == 1  # nobody waits any more
+
+
+def test_a_doorbell_that_is_out_of_order_is_no_fault_of_the_job(run_here: RunHere):
+    def ring(rings: object) -> None:
+        raise Transient("the broker does not answer")
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        attempt.at("acme").take_slot("acme", size=1)
+        assert run_here.store.claim(worker="w", lease_seconds=60, job_id=second) is not None
+        assert not run_here.store.slots.take(second, "acme", fence=1, size=1)
+        changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None}
+        run_here.store.record(second, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
+        return Bought(remote="r")
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    ids = [here.submit("thing.buy", reuse=False) for _ in range(2)]
+    second = ids[1]
+    replace(here.runner, ring=ring).run(job_id=ids[0])
+    assert here.store.read.job(ids[0]).state == State.SUCCEEDED
+    assert here.store.read.job(second).has_slot

@@ -648,7 +648,10 @@ def test_a_file_that_is_far_too_long_is_not_read_to_its_end(tmp_path: Path) -> N
         load_recipe(path)
 
 
-NEEDED = {"cross_agent": {"steps.raw.source": __file__}}  # what only the user can give; any file is one
+NEEDED = {  # what only the user can give; any file is one
+    "cross_agent": {"steps.raw.source": __file__},
+    "style_transfer": {"steps.chunks.source": __file__},
+}
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,18 @@ from queue_app.cli import context
 from queue_app.cli.application import run
 from queue_app.doctor import examine, runs_in, taken_ports
 from queue_app.errors import Invalid
+from queue_app.runner import redact
 from queue_app.store import Database
 from queue_app.supervisor import _locked
-from settings import BrokerSettings, MonitorSettings, SandboxSettings, Settings, StoreSettings, get_settings
+from settings import (
+    BrokerSettings,
+    MonitorSettings,
+    ProviderSettings,
+    SandboxSettings,
+    Settings,
+    StoreSettings,
+    get_settings,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +49,11 @@ def _fresh_context() -> Iterator[None]:
         ("TUNEYARD_PROVIDERS", "sk-oops", '"providers"'),
         ("TUNEYARD_SANDBOX", "sk-oops", '"sandbox"'),
         ("TUNEYARD_QUEUE__LEASE_SECONDS", "sk-oops", "queue.lease_seconds"),
+        (
+            "TUNEYARD_PROVIDERS__MINE__BASE_URL",
+            "sk-oops",
+            "providers.mine.base_url: is no URL with http:// or https://",
+        ),
     ],
 )
 def test_a_wrong_variable_is_named_and_not_quoted(
@@ -84,6 +98,34 @@ def test_a_password_is_a_secret_however_it_is_written():
     )
     assert set(settings.secrets) == {"p%40ss", "p@ss", "in+query", "in query", "p%40", "p@"}
     assert settings.secrets.index("p%40ss") < settings.secrets.index("p%40"), "else a rest of it would stay"
+
+
+def test_a_short_password_hides_only_the_word_that_it_is():
+    text = "the store at postgresql://u:yard@host/x of tuneyard, the yard"
+    settings = Settings(store=StoreSettings(url=SecretStr("postgresql://u:yard@host/x")))
+    assert redact(text, settings) == "the store at postgresql://u:***@host/x of tuneyard, the ***"
+
+
+def test_a_key_that_can_be_none_hides_nothing():
+    settings = Settings(providers={"openai": ProviderSettings(api_key=SecretStr("the"))})
+    assert redact("the weather", settings) == "the weather"
+
+
+def test_the_doctor_looks_at_accounts_as_they_are_used(settings: Settings):
+    accounts = {
+        "sandbox": ProviderSettings(max_jobs=3),
+        "openai": ProviderSettings(api_key=SecretStr("sk-oops")),
+        "mine": ProviderSettings(api_key=SecretStr("a-key-of-length"), base_url="http://models.example/v1"),
+        "together": ProviderSettings(),
+    }
+    found = [f for f in examine(settings.model_copy(update={"providers": accounts})) if f.check == "keys"]
+    said = {f.finding.partition(":")[0]: f for f in found}
+    assert "no key for together; set TUNEYARD_PROVIDERS__TOGETHER__API_KEY" in said
+    assert said["openai"].grade == "blocking"
+    assert "no key has fewer than 8" in said["openai"].finding
+    assert "to models.example by http" in said["mine"].finding
+    assert not any("sk-oops" in f.finding for f in found)
+    assert found[-1].finding == "mine, openai, sandbox"
 
 
 def test_a_taken_port_stops_the_yard_before_it_starts(

@@ -271,3 +271,99 @@ def test_one_that_waits_for_a_day_without_a_pool_stops_nobody(store: Store) -> N
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=tomorrow)
     assert store.slots.give(actor=ACTOR) == 0
+
+
+# -- which limit holds ------------------------------------------------------------------------------------------------
+
+
+def refused(store: Store, job_id: str) -> None:
+    """The provider refuses the job that holds a slot of the pool."""
+    changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None, "has_slot": False}
+    store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=1, refused=Refused(3600.0), **changes)
+
+
+def test_who_has_ended_elsewhere_gives_its_slot_on_before_it_is_done_itself(store: Store) -> None:
+    first, second = submitted(store, 2)
+    asked(store, first, size=1)
+    asked(store, second, size=1)
+    assert store.slots.leave(first, fence=1) == "acme"
+    assert holders(store) == {second}
+    assert store.slots.called("acme") == {"api": [second]}
+    assert store.slots.leave(first, fence=1) is None
+    assert store.read.job(first).state == State.RUNNING
+
+
+def test_who_lost_the_lease_leaves_no_slot(store: Store) -> None:
+    first, second = submitted(store, 2)
+    asked(store, first, size=1)
+    asked(store, second, size=1)
+    with pytest.raises(StaleTransition):
+        store.slots.leave(first, fence=0)
+    assert holders(store) == {first}
+
+
+def test_a_limit_that_is_changed_ends_what_a_refusal_lowered(store: Store) -> None:
+    store.slots.resize("acme", 3, "the settings")
+    first, second, third = submitted(store, 3)
+    asked(store, first, size=3)
+    asked(store, second, size=3)
+    refused(store, second)
+    assert not asked(store, third, size=3)
+    [use] = store.slots.ls()
+    assert (use.is_lowered, use.pool.believed, use.free) == (True, 1, 0)
+    store.slots.resize("acme", 3, "the catalogue")
+    assert store.slots.get("acme").believed == 1
+    store.slots.resize("acme", 4, "the settings")
+    assert (store.slots.get("acme").believed, store.slots.get("acme").source) == (None, "the settings")
+    assert store.slots.give(actor=ACTOR) == 2
+    assert holders(store) == {first, second, third}
+
+
+def test_what_a_refusal_lowered_is_forgotten_when_the_account_is_resumed(store: Store) -> None:
+    [first] = submitted(store, 1)
+    asked(store, first, size=2)
+    refused(store, first)
+    assert store.slots.give(actor=ACTOR) == 0
+    store.accounts.resume("acme")
+    assert store.slots.give(actor=ACTOR) == 1
+
+
+def test_the_first_of_a_line_is_called_to_hear_a_changed_limit(store: Store) -> None:
+    first, second = submitted(store, 2)
+    assert not asked(store, first, size=0)
+    assert not asked(store, second, size=0)
+    assert store.slots.ask_again() == 1
+    assert asked(store, first, size=1)
+    assert store.read.job(second).due_at is None
+
+
+def test_what_a_provider_tells_of_a_pool_is_kept_beside_its_size(store: Store) -> None:
+    store.slots.tell("acme/m", at_once=3, a_day=8)
+    assert store.slots.ls() == []  # no job has wanted it yet
+    store.slots.resize("acme/m", 3, "acme itself")
+    kept = store.slots.get("acme/m")
+    assert (kept.size, kept.told, kept.told_a_day) == (3, 3, 8)
+    assert [use.pool.name for use in store.slots.ls()] == ["acme/m"]
+
+
+def test_a_holder_whose_workers_die_is_put_off_and_never_given_up(store: Store) -> None:
+    [job_id] = submitted(store, 1)
+    asked(store, job_id, size=1)
+    pauses = []
+    for _ in range(4):
+        with store.database.writing() as connection:
+            long_ago = datetime.now(UTC) - timedelta(seconds=60)
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(lease_until=long_ago))
+        store.expire_leases(max_failures=2, actor=ACTOR)
+        job = store.read.job(job_id)
+        assert (job.state, job.has_slot) == (State.QUEUED, True)
+        assert job.due_at is not None
+        pauses.append((job.due_at - datetime.now(UTC)).total_seconds())
+        with store.database.writing() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(due_at=datetime.now(UTC)))
+        claimed(store, job_id)
+    assert [pause > 1 for pause in pauses] == [False, True, True, True]
+    assert pauses[1] < pauses[3]
+    assert store.read.job(job_id).failures == 4
+    last = [event for event in store.read.history(job_id) if event.name == Event.LEASE_EXPIRED][-1]
+    assert "fell silent 4 times in a row" in last.detail["why"]

@@ -356,6 +356,14 @@ def test_counts_and_only_choose_what_runs(start_yard: Callable[..., Running]) ->
     assert set(yard.report()["processes"]) == {"broker.1", "cpu.1", "cpu.2", "cpu.3"}
 
 
+def test_each_process_of_a_line_may_have_variables_of_its_own(start_yard: Callable[..., Running]) -> None:
+    tell = "sh -c 'echo sees card $CUDA_VISIBLE_DEVICES; sleep 60'"
+    own = {"gpu.1": {"CUDA_VISIBLE_DEVICES": "GPU-a"}, "gpu.2": {"CUDA_VISIBLE_DEVICES": "MIG-b"}}
+    yard = start_yard("broker: broker", f"gpu: {tell}", counts={"gpu": 2}, own_env=own)
+    yard.wait_for_output(r"gpu\.1 *\|.* sees card GPU-a")
+    yard.wait_for_output(r"gpu\.2 *\|.* sees card MIG-b")
+
+
 def test_the_report_says_what_runs(start_yard: Callable[..., Running]) -> None:
     yard = start_yard("broker: broker", "cpu: steady")
     yard.wait_for("cpu started")

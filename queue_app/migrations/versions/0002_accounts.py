@@ -1,4 +1,4 @@
-"""Accounts elsewhere: slots, bills, uploads, looks at remote jobs."""
+"""Accounts elsewhere: slots, bills, uploads, looks at remote jobs; and the workers that live."""
 
 from __future__ import annotations
 
@@ -28,8 +28,25 @@ def upgrade() -> None:
         "pool",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("size", sa.Integer(), nullable=True),
+        sa.Column("source", sa.String(), nullable=True),
         sa.Column("believed", sa.Integer(), nullable=True),
         sa.Column("probe_at", UTCDateTime(), nullable=True),
+        sa.Column("told", sa.Integer(), nullable=True),
+        sa.Column("told_a_day", sa.Integer(), nullable=True),
+        sa.Column("told_at", UTCDateTime(), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
+        "worker",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("queue", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("card", sa.String(), nullable=True),
+        sa.Column("card_name", sa.String(), nullable=True),
+        sa.Column("vram_mib", sa.Integer(), nullable=True),
+        sa.Column("vram_used_mib", sa.Integer(), nullable=True),
+        sa.Column("gpu_percent", sa.Integer(), nullable=True),
+        sa.Column("seen_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -65,6 +82,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "bill",
+        sa.Column("key", sa.String(), nullable=False),
         sa.Column("job_id", sa.String(), nullable=False),
         sa.Column("account", sa.String(), nullable=False),
         sa.Column("run_id", sa.String(), nullable=True),
@@ -74,19 +92,22 @@ def upgrade() -> None:
         sa.Column("quoted_tokens", sa.BigInteger(), nullable=True),
         sa.Column("approved_at", UTCDateTime(), nullable=True),
         sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("approved_usd", sa.Float(), nullable=True),
         sa.Column("committed_at", UTCDateTime(), nullable=True),
         sa.Column("billed_at", UTCDateTime(), nullable=True),
         sa.Column("billed_tokens", sa.BigInteger(), nullable=True),
         sa.Column("billed_usd", sa.Float(), nullable=True),
+        sa.Column("is_estimate", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["job_id"], ["job.id"]),
-        sa.PrimaryKeyConstraint("job_id"),
+        sa.PrimaryKeyConstraint("key"),
     )
+    op.create_index(op.f("ix_bill_job_id"), "bill", ["job_id"], unique=False)
     op.create_index(op.f("ix_bill_account"), "bill", ["account"], unique=False)
     op.create_index(op.f("ix_bill_run_id"), "bill", ["run_id"], unique=False)
 
 
 def downgrade() -> None:
-    for table in ("bill", "upload", "remote_look", "account", "pool"):
+    for table in ("bill", "upload", "remote_look", "account", "worker", "pool"):
         op.drop_table(table)
     op.drop_index("job_by_pool", table_name="job")
     op.drop_index("job_by_urgency", table_name="job")

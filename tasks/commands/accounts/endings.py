@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from api_worker.catalogue import WARN_DAYS, catalogue
+from api_worker.catalogue import WARN_DAYS
 
 if TYPE_CHECKING:
     from datetime import date
 
-    from api_worker.catalogue import Closing
+    from api_worker.catalogue import Catalogue, Closing
 
 
-def endings(api: str, what: str, today: date) -> str:
+def endings(catalogue: Catalogue, api: str, what: str, today: date) -> str:
     """The first end for everybody that is still to come, or the one of all models that is over; with its days."""
-    rows = [row for row in catalogue().closings if row.provider == api and row.what == what and row.who == "everybody"]
+    rows = [row for row in catalogue.closings if row.provider == api and row.what == what and row.who == "everybody"]
     over = [row for row in rows if row.on <= today and row.models == ("*",)]
     if over:
         return f"closed {over[0].on}"
@@ -40,7 +40,7 @@ def in_short(row: Closing, today: date) -> str:
     return f"{thing} ended on {row.on}{rest}"
 
 
-def first_end(api: str, model: str, what: str) -> Closing | None:
+def first_end(catalogue: Catalogue, api: str, model: str, what: str) -> Closing | None:
     """The first end for everybody that meets a model."""
-    found = [row for row in catalogue().closings_of(api, model, what) if row.who == "everybody"]
+    found = [row for row in catalogue.closings_of(api, model, what) if row.who == "everybody"]
     return found[0] if found else None

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from api_worker.catalogue import Wanted, catalogue
-from api_worker.providers import account_of, api_of
+from api_worker.catalogue import LIMITS, Wanted, catalogue
+from api_worker.providers import account_of, api_of, is_free
 from queue_app.errors import Invalid, NotFound
 from queue_app.job_type import nearest
 
 if TYPE_CHECKING:
-    from api_worker.catalogue import Figure, Listing, What
+    from api_worker.catalogue import Catalogue, Figure, Listing, What
     from settings import ProviderSettings, Settings
 
 SANDBOX = "sandbox"
-LIMITS: dict[What, str] = {"jobs_at_once": "max_jobs", "jobs_a_day": "max_jobs_a_day"}  # the setting of each
 
 
 @dataclass(frozen=True)
@@ -26,24 +25,21 @@ class Known:
     api: str  # the provider whose API it speaks; empty where `fault` says why that is not known
     account: ProviderSettings | None = None  # None: nobody has set one up
     fault: str = ""
+    is_free: bool = False  # it is the sandbox's
+    catalogue: Catalogue = field(default_factory=catalogue, compare=False, repr=False)
 
     @property
     def has_key(self) -> bool:
-        key = self.account.api_key if self.account else None
-        return key is not None and bool(key.get_secret_value().strip())
+        return self.account is not None and bool(self.account.key)
 
     @property
     def listing(self) -> Listing | None:
-        return catalogue().listings.get(self.api)
+        return self.catalogue.listings.get(self.api)
 
     @property
     def is_own_server(self) -> bool:
         """Whether it is a server of the user's own, of which the catalogue knows nothing."""
-        return self.account is not None and self.account.base_url is not None and self.api != "azure"
-
-    @property
-    def is_free(self) -> bool:
-        return self.name.startswith(SANDBOX)
+        return self.account is not None and self.catalogue.is_own_server(self.api, self.account.base_url)
 
     def variable(self, field: str) -> str:
         """The environment variable of a setting of the account."""
@@ -57,15 +53,15 @@ class Known:
 
     def figure(self, what: What, model: str = "*") -> Figure | None:
         """What the catalogue says; nothing of a server of the user's own."""
-        return None if self.is_own_server else catalogue().figure(what, Wanted(self.api, model))
+        return None if self.is_own_server else self.catalogue.figure(what, Wanted(self.api, model))
 
 
 def all_known(settings: Settings) -> list[Known]:
     """Every account, then every provider of the catalogue without one."""
-    names = sorted({*settings.providers, SANDBOX})
+    names, rows = sorted({*settings.providers, SANDBOX}), catalogue(settings.catalogue)
     found = [_known(settings, name) for name in names]
     taken = {*names, *(known.api for known in found if not known.is_own_server)}
-    return [*found, *(Known(api, api) for api in catalogue().listings if api not in taken)]
+    return [*found, *(Known(api, api, catalogue=rows) for api in rows.listings if api not in taken)]
 
 
 def find_known(settings: Settings, name: str) -> Known:
@@ -76,8 +72,9 @@ def find_known(settings: Settings, name: str) -> Known:
         Invalid: it is an account whose provider is not known
     """
     known = {each.name: each for each in all_known(settings)}
-    if name not in known and name in catalogue().listings:  # every account at it has another name
-        return Known(name, name)
+    rows = catalogue(settings.catalogue)
+    if name not in known and name in rows.listings:  # every account at it has another name
+        return Known(name, name, catalogue=rows)
     if name not in known:
         raise NotFound(f'there is no provider "{name}"{nearest(name, known)}; `tuneyard providers ls` lists them')
     if known[name].fault:
@@ -98,8 +95,8 @@ def find_account(settings: Settings, name: str) -> tuple[Known, ProviderSettings
 
 
 def _known(settings: Settings, name: str) -> Known:
-    account = account_of(settings, name)
+    account, rows = account_of(settings, name), catalogue(settings.catalogue)
     try:
-        return Known(name, api_of(name, account), account)
+        return Known(name, api_of(name, account), account, is_free=is_free(settings, name), catalogue=rows)
     except Invalid as error:
-        return Known(name, "", account, fault=str(error))
+        return Known(name, "", account, fault=str(error), catalogue=rows)

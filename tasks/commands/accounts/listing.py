@@ -5,14 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from api_worker.catalogue import catalogue
+from api_worker.catalogue import LIMITS
 from api_worker.quotes import said
 from queue_app.cli import output
 from tasks.commands.accounts.endings import days_left, first_end
-from tasks.commands.accounts.known import LIMITS
 
 if TYPE_CHECKING:
-    from api_worker.catalogue import BaseModelOffer, Closing, Figure
+    from collections.abc import Sequence
+
+    from api_worker.catalogue import BaseModelOffer, Closing, Figure, Limit
     from tasks.commands.accounts.known import Known
 
 WORDS = {  # figure → how it is called
@@ -24,6 +25,12 @@ WORDS = {  # figure → how it is called
     "jobs_at_once": "jobs at once",
     "jobs_a_day": "jobs a day",
     "epochs_at_most": "epochs at most",
+}
+MEASURES = {  # measure → what there is so much of
+    "file_bytes": "bytes of a file",
+    "examples": "examples",
+    "example_tokens": "tokens of an example",
+    "total_tokens": "tokens of a file, times epochs",
 }
 GRADES = {"P": "the vendor", "S": "somebody else", "M": "measured"}
 
@@ -52,7 +59,8 @@ def _by(serving: str) -> str:
 
 def model_row(known: Known, model: BaseModelOffer) -> list[str]:
     """Methods, weights, end and name of a model."""
-    end, today = first_end(known.api, model.name, "inference"), datetime.now(UTC).date()
+    end = first_end(known.catalogue, known.api, model.name, "inference")
+    today = datetime.now(UTC).date()
     if end is None:
         until = "no date known"
     else:
@@ -63,12 +71,38 @@ def model_row(known: Known, model: BaseModelOffer) -> list[str]:
 def figure_row(row: Figure) -> list[str]:
     """What a figure is, whom it meets, its value and its source."""
     of = [", ".join(row.models) if row.models != ("*",) else "", str(row.method or ""), str(row.tuned or "")]
-    of.append(f"to {row.up_to_billions:g}B" if row.up_to_billions is not None else "")
+    of.append(_sizes(row.over_billions, row.up_to_billions))
     return [WORDS[row.what], " ".join(filter(None, of)) or "all", f"{row.value:g}", _source(row)]
+
+
+def _sizes(over: float | None, up_to: float | None) -> str:
+    """Of which sizes, in billions of parameters."""
+    if over is None or up_to is None:
+        return f"over {over:g}B" if over is not None else f"to {up_to:g}B" if up_to is not None else ""
+    return f"{over:g}–{up_to:g}B"
+
+
+def sources(models: Sequence[BaseModelOffer]) -> list[str]:
+    """Who says that models can be tuned, each once."""
+    return list(dict.fromkeys(map(_source, models)))
 
 
 def _source(row: Any) -> str:
     return f"{row.source} ({GRADES[row.grade]}, seen {row.seen})"
+
+
+def limits_of(known: Known) -> list[Limit]:
+    """What a file for a provider may have, in each of the ways of training there."""
+    of, rows = ("" if known.is_own_server else known.api), known.catalogue.limits
+    return [row for row in rows if of and any(target.split("_")[0] == of for target in row.targets)]
+
+
+def limit_row(row: Limit) -> list[str]:
+    """What a limit is of, for whose data, its value and its source; one that is not sure only warns."""
+    least, most = f"{row.minimum:,}" if row.minimum else "", "" if row.maximum is None else f"to {row.maximum:,}"
+    value = f"{least} {most}".strip() if most else f"{least} or more"
+    mild = ", a warning" if row.severity == "warning" else ""
+    return [MEASURES[row.measure], ", ".join(row.targets), value + mild, _source(row)]
 
 
 def own_rows(known: Known) -> list[list[str]]:
@@ -85,7 +119,8 @@ def own_rows(known: Known) -> list[list[str]]:
 
 def gaps(known: Known) -> dict[str, str]:
     """The figures that nobody knows, and where each could be said."""
-    told = set() if known.is_own_server else {row.what for row in catalogue().figures if row.provider == known.api}
+    figures = known.catalogue.figures
+    told = set() if known.is_own_server else {row.what for row in figures if row.provider == known.api}
     wanted = ["jobs_at_once", "jobs_a_day"]
     if not known.is_own_server:
         wanted = ["usd_per_million_tokens", "minimum_usd", *wanted, "epochs_at_most"]
@@ -93,7 +128,7 @@ def gaps(known: Known) -> dict[str, str]:
         wanted.append("hosting_usd_per_hour")
     places: dict[str, str] = {what: known.variable(field) for what, field in LIMITS.items()}
     own = [what for what, field in LIMITS.items() if getattr(known.account, field, None) is not None]
-    row = "a [[figure]] in settings/catalogue.toml"
+    row = "a [[figure]] in the file of TUNEYARD_CATALOGUE"
     return {what: places.get(what, row) for what in wanted if what not in told and what not in own}
 
 

@@ -49,7 +49,7 @@ def life_of(artifact: Artifact) -> Life:
         known = find_known(context.settings(), provider)
     except (NotFound, Invalid):  # a job of another yard's, or an account that is no longer in the settings
         return Life()
-    end = None if known.is_own_server else first_end(known.api, base, "inference")
+    end = None if known.is_own_server else first_end(known.catalogue, known.api, base, "inference")
     if end is None:
         return Life(provider, base)
     return Life(provider, base, end.on, (end.on - datetime.now(UTC).date()).days)

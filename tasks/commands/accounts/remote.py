@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from api_worker.provider import RemoteState
 from api_worker.providers import open_provider
-from queue_app.at_account import START
 from queue_app.errors import Invalid, NotFound
 from queue_app.lifecycle import FINAL
+from queue_app.store.money import START
 from tasks.hosting.looking import LISTED, job_of_key
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def adopt(store: Store, name: str, account: ProviderSettings, remote_id: str) ->
         )
     if job.kind != "finetune.hosted" or job.spec.get("provider", "sandbox") != name:
         raise Invalid(f"job {job.id} is no fine-tune at {name}")
-    if store.memos.adopt(job.id, START, remote.key, remote.id):
+    if store.bills.adopt(job, name, remote.key, remote.id):
         return job
     memo = store.memos.get(job.id, START)
     if memo is not None and memo.done:

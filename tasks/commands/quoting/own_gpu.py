@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from api_worker.provider import Method
+from api_worker.provider import Method, Tuned
 from queue_app.errors import Invalid, NotFound
 from queue_app.lifecycle import State
 from tasks.commands.quoting.line import Line
@@ -23,7 +23,7 @@ PLACE = "own GPU"
 HOUR = 3600.0
 NOT_TO_BE_HAD = re.compile(r"(ft:)?(gpt-(?!oss)|chatgpt|o\d(-|$))")  # models whose weights nobody has
 LOOKED_AT = 200  # earlier trainings
-NO_SPEED = "no training of this model was measured here; TUNEYARD_OWN_GPU__TOKENS_PER_SECOND sets a speed"
+NO_SPEED = "no such training of this model was measured here; TUNEYARD_OWN_GPU__TOKENS_PER_SECOND sets a speed"
 NO_RATE = "set TUNEYARD_OWN_GPU__USD_PER_HOUR, or __WATTS and __USD_PER_KWH, for a price"
 
 
@@ -33,23 +33,20 @@ def own_gpu_line(work: Work, grounds: Grounds) -> Line:
     line = Line(work.step, PLACE, work.model, chosen=work.account is None)
     if NOT_TO_BE_HAD.match(work.base_model):
         return replace(line, impossible=f"the weights of {work.base_model} are not to be had")
-    if work.method != Method.SFT:
-        return replace(line, impossible=f"{OWN} trains by sft, not by {work.method}")
     if work.dataset is None:
         return replace(line, notes=(work.unknown,))
     folder = _folder(work, base, grounds)
-    counted = grounds.counts.here(work.dataset, work.base_model, folder)
+    counted = grounds.counts.here(work.dataset, work.method, work.base_model, folder)
     if counted.refused:
         return replace(line, impossible=counted.refused)
     epochs = work.epochs(counted.examples)
     line = replace(line, tokens=counted.tokens, exact=counted.exact, epochs=epochs)
-    return _priced(line, counted.tokens * epochs, base, grounds)
+    return _priced(line, counted.tokens * epochs, _speed(work, base, grounds), grounds)
 
 
-def _priced(line: Line, trained: float, base: Artifact | None, grounds: Grounds) -> Line:
-    own = grounds.settings.own_gpu
-    speed, by = _speed(grounds.store.read, base, own)
-    rate = _usd_per_hour(own)
+def _priced(line: Line, trained: float, known: tuple[float | None, str], grounds: Grounds) -> Line:
+    speed, by = known
+    rate = _usd_per_hour(grounds.settings.own_gpu)
     seconds = trained / speed if speed is not None else None
     price = seconds / HOUR * rate if seconds is not None and rate is not None else None
     missing = [word for value, word in ((speed, NO_SPEED), (rate, NO_RATE)) if value is None]
@@ -78,18 +75,19 @@ def _folder(work: Work, base: Artifact | None, grounds: Grounds) -> Path | None:
     return Path(work.base_model) if Path(work.base_model).is_dir() else None
 
 
-def _speed(read: Readings, base: Artifact | None, own: OwnGpuSettings) -> tuple[float | None, str]:
-    """Tokens a second, and how that is known: by the newest training of the model here, else by the settings."""
-    for job in read.ls(states=[State.SUCCEEDED], kind=OWN, limit=LOOKED_AT) if base is not None else ():
+def _speed(work: Work, base: Artifact | None, grounds: Grounds) -> tuple[float | None, str]:
+    """Tokens a second, and how that is known: by the newest training like it here, else by the settings."""
+    read, kind = grounds.store.read, OWN[work.tuned or Tuned.LORA]
+    for job in read.ls(states=[State.SUCCEEDED], kind=kind, limit=LOOKED_AT) if base is not None else ():
         made = job.result or {}
-        if made.get("tokens_per_second") and base and base.id in read.artifacts.parents(made["adapter"]):
+        speed = made.get("tokens_per_second")
+        if not speed or job.spec.get("objective", Method.SFT) != work.method:
+            continue
+        if base and base.id in read.artifacts.parents(made["adapter" if "adapter" in made else "model"]):
             where = made.get("device_name") or made.get("device")
-            return made[
-                "tokens_per_second"
-            ], f"{made['tokens_per_second']:,.0f} tokens/s measured by job {job.id} on {where}"
-    if own.tokens_per_second is None:
-        return None, ""
-    return own.tokens_per_second, f"{own.tokens_per_second:,.0f} tokens/s by the settings"
+            return speed, f"{speed:,.0f} tokens/s measured by job {job.id} on {where}"
+    set_speed = grounds.settings.own_gpu.tokens_per_second
+    return set_speed, "" if set_speed is None else f"{set_speed:,.0f} tokens/s by the settings"
 
 
 def _usd_per_hour(own: OwnGpuSettings) -> float | None:

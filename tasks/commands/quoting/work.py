@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +11,14 @@ from queue_app.errors import Invalid, Permanent
 from queue_app.recipe import Recipe, references, resolve_references
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
 
     from queue_app.recipe import Step
 
-HOSTED, OWN = "finetune.hosted", "adapter.train"
+HOSTED = "finetune.hosted"
+OWN: Mapping[Tuned, str] = {Tuned.LORA: "adapter.train", Tuned.FULL: "model.train"}  # on a GPU of one's own
+FINE_TUNES = (HOSTED, *OWN.values())
 EPOCHS = 3  # of a hosted fine-tune that does not say
 DATA_FIELDS = ("dataset", "holdout", "base_model")
 
@@ -59,7 +62,7 @@ def data_steps(recipe: Recipe) -> tuple[Step, ...]:
     steps = {step.name: step for step in recipe.steps}
     wanted = set[str]()
     for step in recipe.steps:
-        if step.kind in (HOSTED, OWN):
+        if step.kind in FINE_TUNES:
             before = _before(steps, _sources(step))
             wanted |= before if all(is_free(steps[name]) for name in before) else set()
     return tuple(step for step in recipe.steps if step.name in wanted)
@@ -82,18 +85,19 @@ def works(
     recipe: Recipe, results: Mapping[str, Mapping[str, Any]], resolve: Callable[[str], Path], why_not: str
 ) -> list[Work]:
     """The fine-tunes of a recipe; `why_not` is said of those whose data no result tells."""
-    return [_work(step, results, resolve, why_not) for step in recipe.steps if step.kind in (HOSTED, OWN)]
+    return [_work(step, results, resolve, why_not) for step in recipe.steps if step.kind in FINE_TUNES]
 
 
 def _work(step: Step, results: Mapping[str, Mapping[str, Any]], resolve: Callable[[str], Path], why_not: str) -> Work:
     known = _filled(step.spec, results)
     hosted = step.kind == HOSTED
+    own = next((tuned for tuned, kind in OWN.items() if kind == step.kind), None)
     base = Work(
         step=step.name,
         account=known.get("provider", "sandbox") if hosted else None,
         base_model=str(known.get("base_model", step.spec["base_model"])),
-        method=Method(known.get("method", Method.SFT)) if hosted else Method.SFT,
-        tuned=Tuned(known["tuned"]) if hosted and known.get("tuned") else None if hosted else Tuned.LORA,
+        method=Method(known.get("method" if hosted else "objective", Method.SFT)),
+        tuned=Tuned(known["tuned"]) if hosted and known.get("tuned") else own,
         spec=known,
     )
     if missing := [field for field in DATA_FIELDS if step.spec.get(field) is not None and field not in known]:

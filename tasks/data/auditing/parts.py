@@ -17,8 +17,8 @@ from tasks.data.duplicates import DuplicateFinder, DuplicateOptions, DuplicateRe
 from tasks.data.leakage import LeakFinder, LeakOptions, LeakReport
 from tasks.data.personal import Confidence, Search, families
 from tasks.data.profiling import Profile, ProfileOptions, profile_rows
-from tasks.data.profiling.quoting import quoted, quoted_counts
 from tasks.data.profiling.tallies import Sightings
+from tasks.data.quoting import quoted, quoted_counts
 from tasks.data.reading import BadRow, Reading, Row, read_rows
 from tasks.data.scanning import find_spots
 

@@ -8,18 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import msgspec
 
+from api_worker.catalogue import Catalogue, catalogue
 from tasks.data.checking.clean import PlainTalk, Talk
 from tasks.data.checking.content import has_images
 from tasks.data.checking.finding import Finding, Problem
 from tasks.data.checking.keys import LONG, kind_of
 from tasks.data.checking.lengths import BESIDE_KEYS, Spoken, spoken_in
-from tasks.data.checking.limits import Measure, limits_of
 from tasks.data.checking.rulebook import BESIDE_VALUES, Found, judge, mend, mend_own
 from tasks.data.checking.target_lines import parse, target_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from api_worker.catalogue import Measure
     from tasks.data.checking.ledger import Ledger
     from tasks.data.checking.lengths import Lengths
     from tasks.data.checking.output import Output
@@ -68,6 +69,7 @@ class Plan:
     fix: bool = False
     skip_bad: bool = False
     strict: bool = False  # warnings stand in the way as well
+    catalogue: Catalogue = field(default_factory=catalogue, repr=False)  # whose limits are kept
 
 
 @dataclass
@@ -250,15 +252,16 @@ class Checker:
             self.add(0, ("images-everywhere", "blocking", Problem("", text, repair)))
 
     def _check_measure(self, measure: Measure, found: int, unit: str) -> None:
-        for limit in limits_of(self.plan.target.name, measure):
-            said = f"({limit.source}, {limit.date})"
+        target = self.plan.target.name
+        for limit in self.plan.catalogue.limits_of(target, measure):
+            said = f"({limit.source}, {limit.seen})"
             name = measure.replace("_", "-")
             if limit.maximum is not None and found > limit.maximum:
-                text = f"{found:,} {unit}, and {limit.target} takes {limit.maximum:,} {said}"
+                text = f"{found:,} {unit}, and {target} takes {limit.maximum:,} {said}"
                 self.add(0, (name, limit.severity, Problem("", text, "split it, or leave some out")))
                 return
             if found < limit.minimum:
-                text = f"{found:,} {unit}, and {limit.target} wants at least {limit.minimum:,} {said}"
+                text = f"{found:,} {unit}, and {target} wants at least {limit.minimum:,} {said}"
                 self.add(0, (name, limit.severity, Problem("", text, "add examples")))
                 return
 

@@ -61,7 +61,7 @@ def check(order: Order, look: Callable[[int], object] = lambda rows: None) -> Ch
     """
     plan = order.plan
     dropped: Counter[str] = Counter()
-    lengths = Lengths(plan.target.name, order.counting, order.context) if order.counting else None
+    lengths = Lengths(plan.target.name, order.counting, order.context, plan.catalogue) if order.counting else None
     with ExitStack() as stack:
         ledger = stack.enter_context(Ledger(order.report, order.listed))
         checker = Checker(plan, ledger, lengths, look=look)

@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from tasks.data.checking.finding import Problem, Rule, Turns
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

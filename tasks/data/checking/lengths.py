@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from api_worker.catalogue import Catalogue, catalogue
 from tasks.data.checking.finding import Problem
-from tasks.data.checking.limits import Limit, limits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from api_worker.catalogue import Limit
     from tasks.data.checking.target_lines import Said
     from tasks.data.counting import Counting
 
@@ -54,6 +55,7 @@ class Lengths:
     target: str
     counting: Counting
     context: int | None = None  # tokens; of the base model, or as the user says
+    catalogue: Catalogue = field(default_factory=catalogue, repr=False)  # whose limits are kept
     total: int = 0
     longest: int = 0
     longest_line: int = 0
@@ -63,7 +65,7 @@ class Lengths:
     _limits: list[Limit] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._limits = [] if self.context else limits_of(self.target, "example_tokens")
+        self._limits = [] if self.context else self.catalogue.limits_of(self.target, "example_tokens")
 
     @property
     def limited(self) -> bool:

@@ -16,11 +16,13 @@ ACCIDENTS: tuple[Kind, ...] = ("exact", "normalised", "near")
 
 
 class Member(NamedTuple):
-    """One of the examples that are connected by likeness; all its values are numbers that stand for others."""
+    """One of the examples that are connected by likeness; most of its values are numbers that stand for others."""
 
     position: int
-    wording: int
+    line: int
     content: int
+    wording: int
+    conversation: int
     target: int
     parent: int
     rank: float  # the higher, the sooner it stays
@@ -41,14 +43,14 @@ class Likeness(NamedTuple):
 
 
 def choose(members: Iterable[Member], alike: Callable[[int, int], float]) -> Iterator[Likeness]:
-    """What each is to a member that stays; a member that none is given for, stays as well.
+    """What each is to a member that stays, of which those that stay the soonest come first; who has none, stays too.
 
     No two that stay are alike unless both are reuse or coincident, and what is an accident is alike to its twin itself,
-    not by a chain of others. `alike` gives the similarity of two wordings, and 0 below the threshold.
+    not by a chain of others. `alike` gives the similarity of two conversations, and 0 below the threshold.
     """
-    staying: dict[int, list[Member]] = defaultdict(list)
-    for member in sorted(members, key=_sooner):
-        found = [(_likeness(member, wording, alike), kept) for wording, kept in staying.items()]
+    staying: dict[int, list[Member]] = defaultdict(list)  # by wording
+    for member in members:
+        found = [(_likeness(member, kept[0], alike), kept) for kept in staying.values()]
         twins = [(similarity, twin) for similarity, kept in found if similarity for twin in kept]
         rivals = [(similarity, twin) for similarity, twin in twins if not _of_others(member, twin)]
         if not rivals:
@@ -57,12 +59,8 @@ def choose(members: Iterable[Member], alike: Callable[[int, int], float]) -> Ite
             yield _closest(member, rivals, "near") if rivals else _closest(member, twins, "reuse")
 
 
-def _sooner(member: Member) -> tuple[bool, float, int]:
-    return (not member.told, -member.rank, member.position)
-
-
-def _likeness(member: Member, wording: int, alike: Callable[[int, int], float]) -> float:
-    return 1.0 if wording == member.wording else alike(wording, member.wording)
+def _likeness(member: Member, kept: Member, alike: Callable[[int, int], float]) -> float:
+    return 1.0 if kept.wording == member.wording else alike(kept.conversation, member.conversation)
 
 
 def _of_others(member: Member, twin: Member) -> bool:

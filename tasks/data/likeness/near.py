@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tasks.data.likeness.minhash import Sketch, similarity
-from tasks.data.likeness.spool import Spool
+from tasks.data.scratch.holder import Holder
+from tasks.data.scratch.rows import Rows
+from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
-    from types import TracebackType
-    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -31,19 +30,20 @@ REFUSED = 1 << 19  # pairs that are not compared a second time: some 60 MB
 KEPT_SHINGLES = 1 << 22  # not computed again; 8 bytes each, whether of many short texts or of few long ones
 
 
-class NearTexts:
+class NearTexts(Holder):
     """Normalised texts of which those that are alike are asked for: over the whole, and in their prompts.
 
-    In memory are 12 bytes for each text, and while it is asked some 40 more; texts and band keys lie in a file.
+    In memory are 4 bytes for each text, and what is bounded; texts and band keys lie in unnamed files.
     """
 
     def __init__(self, sketch: Sketch, folder: Path | None = None) -> None:
+        super().__init__()
         self.sketch = sketch
         self.uncompared = 0  # pairs of one bucket beyond NEIGHBOURS; others may connect them all the same
-        self._stack = ExitStack()
-        self._texts = self._stack.enter_context(Spool(folder))
-        self._keys = self._stack.enter_context(Spool(folder))  # the bands' of the first batch, of the second …; uint64
-        self._asked = array("I")  # of each text, the characters that its prompt has
+        self._folder = folder
+        self._texts = self.opened(Spool(folder))
+        self._keys = self.opened(Spool(folder))  # the bands' of the first batch, of the second …; uint64
+        self._asked = self.opened(Rows(folder, characters="I"))  # of each text, those of its prompt
         self._batch: list[str] = []
         self._batch_characters = 0
         self._kept: dict[int, NDArray[np.uint64]] = {}
@@ -51,12 +51,6 @@ class NearTexts:
 
     def __len__(self) -> int:
         return len(self._texts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
 
     def add(self, text: str, asked: int = 0) -> int:
         """Take a text that begins with a prompt of `asked` characters, and give its number, counted from 0."""
@@ -99,10 +93,10 @@ class NearTexts:
         joined = Components(len(self))
         for one, other, _ in self.pairs(lambda one, other: joined.root(one) != joined.root(other)):
             joined.join(one, other)
-        return array("I", map(joined.root, range(len(self))))
+        return joined.roots()
 
     def _prompts_alike(self, one: int, other: int) -> bool:
-        prompts = [self.text(number)[: self._asked[number]] for number in (one, other)]
+        prompts = [self.text(number)[: self._asked.read(number)[0]] for number in (one, other)]
         if not all(prompts) or prompts[0] == prompts[1]:
             return True
         return similarity(*map(self.sketch.shingles, prompts)) >= PROMPT_SHARE * self.sketch.threshold
@@ -126,20 +120,13 @@ class NearTexts:
     def _buckets(self) -> Iterator[list[int]]:
         """Texts that share a key in a band, two or more, in the order of their numbers."""
         self._sketch_batch()
-        if not len(self):
-            return
         for band in range(self.sketch.bands):
-            keys = self._band(band)
-            order = np.argsort(keys, kind="stable")
-            ordered = keys[order]
-            begins = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
-            ends = np.append(begins[1:], len(keys))
-            for bucket in np.flatnonzero(ends - begins > 1):
-                yield order[begins[bucket] : ends[bucket]].tolist()
-
-    def _band(self, band: int) -> NDArray[np.uint64]:
-        pieces = (self._keys.read(number) for number in range(band, len(self._keys), self.sketch.bands))
-        return np.frombuffer(b"".join(pieces), np.uint64)
+            with Rows(self._folder, key="Q", number="I") as texts:
+                for piece in range(band, len(self._keys), self.sketch.bands):
+                    keys = np.frombuffer(self._keys.read(piece), np.uint64)
+                    texts.extend(key=keys, number=np.arange(len(texts), len(texts) + len(keys)))
+                for bucket in texts.groups(lambda table: table["key"]):
+                    yield bucket["number"].tolist()
 
     def _shingles(self, number: int) -> NDArray[np.uint64]:
         found = self._kept.get(number)
@@ -170,3 +157,9 @@ class Components:
         """Make two components one; its root is the smallest number in it."""
         first, second = sorted((self.root(one), self.root(other)))
         self._above[second] = first
+
+    def roots(self) -> array[int]:
+        """The root of each number; nothing is joined from then on."""
+        for number in range(len(self._above)):
+            self._above[number] = self.root(number)
+        return self._above

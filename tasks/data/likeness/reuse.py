@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tasks.data.likeness.numbering import Numbering
 from tasks.data.likeness.saying import digest
 
 if TYPE_CHECKING:
@@ -19,37 +19,30 @@ NOBODY = 0
 
 @dataclass(frozen=True)
 class Lineage:
-    """For whom a copy is and of what it was made, as numbers; NOBODY where the record does not say."""
+    """For whom a copy is and of what it was made, in 64 bits each; NOBODY where the record does not say."""
 
     target: int
     parent: int
 
-    @property
-    def told(self) -> bool:
-        return self.target != NOBODY and self.parent != NOBODY
+
+def lineage_of(record: Record) -> Lineage:
+    """The parent is `metadata.base`, else the piece in `origin`, else the agent whose example it was."""
+    target = _standing_for("target", record.target_agent)
+    if BASE in record.metadata:
+        return Lineage(target, _standing_for("base", record.metadata[BASE]))
+    if record.origin is not None:
+        return Lineage(target, _standing_for("origin", [record.origin.document, record.origin.piece]))
+    return Lineage(target, _standing_for("source", record.source_agent))
 
 
-class Lineages:
-    """Lineages as numbers: equal ones are equal in what they stand for."""
+def _standing_for(meaning: str, name: Any) -> int:
+    if name is None:
+        return NOBODY
+    text = name if isinstance(name, str) else msgspec.json.encode(name, order="deterministic").decode()
+    return _hashed(f"{meaning} {text}")
 
-    def __init__(self) -> None:
-        self._names = Numbering()
-        self._names.number(digest(""))  # takes NOBODY
-        self._targets: dict[str | None, int] = {None: NOBODY}  # few, and asked for every time
 
-    def of(self, record: Record) -> Lineage:
-        """The parent is `metadata.base`, else the piece in `origin`, else the agent whose example it was."""
-        target = self._targets.get(record.target_agent)
-        if target is None:
-            target = self._targets[record.target_agent] = self._number("target", record.target_agent)
-        if BASE in record.metadata:
-            return Lineage(target, self._number("base", record.metadata[BASE]))
-        if record.origin is not None:
-            return Lineage(target, self._number("origin", [record.origin.document, record.origin.piece]))
-        return Lineage(target, self._number("source", record.source_agent))
-
-    def _number(self, meaning: str, name: Any) -> int:
-        if name is None:
-            return NOBODY
-        text = name if isinstance(name, str) else msgspec.json.encode(name, order="deterministic").decode()
-        return self._names.number(digest(f"{meaning} {text}"))
+@lru_cache(1024)  # an agent is asked for again and again
+def _hashed(text: str) -> int:
+    """Never NOBODY; only examples that are alike are compared by it."""
+    return int.from_bytes(digest(text)[:8], "little") or 1

@@ -6,8 +6,8 @@ from collections import Counter
 
 import msgspec
 
-from tasks.data.profiling.quoting import quoted
 from tasks.data.profiling.tallies import SHOWN_LINES, Sighting
+from tasks.data.quoting import quoted
 
 WORDS = 5
 MOST_OPENINGS = 50_000  # counted at once; past that those met once are forgotten

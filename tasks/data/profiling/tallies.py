@@ -8,7 +8,7 @@ from itertools import accumulate, cycle
 
 import msgspec
 
-from tasks.data.profiling.quoting import quoted
+from tasks.data.quoting import quoted
 
 PERCENTILES = (5, 25, 50, 75, 95, 99)
 MOST_VALUES = 10_000  # different ones that are counted; more are no categories any more

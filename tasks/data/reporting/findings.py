@@ -36,6 +36,7 @@ def duplicates_section(found: DuplicateReport) -> Section:
     samples = [
         Sample(list(cluster.lines), cluster.text, f"{cluster.examples:,} alike, {cluster.accidental:,} by accident")
         for cluster in found.clusters
+        if cluster.kinds.keys() != {"reuse"}  # what is meant is no finding
     ]
     limits = f"{found.uncompared:,} candidate pairs were not compared" if found.uncompared else ""
     return Section("duplicates", "Duplicates", figures=figures, samples=samples, limits=limits)
@@ -48,6 +49,7 @@ def contradictions_section(found: ContradictionReport) -> Section:
         Figure("Contradictory prompts", count, level_of(count), f"with {found.contradictory_examples:,} examples"),
         Figure("Varied prompts", found.varied_prompts, note="each agent has one answer of its own: meant"),
         Figure("Different prompts", found.prompts, note=f"of {found.examples:,} examples"),
+        Figure("Not compared", found.unanswered, note="examples without a question or without an answer"),
     ]
     samples = []
     for each in found.contradictions:

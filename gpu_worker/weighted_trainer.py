@@ -1,0 +1,105 @@
+"""TRL's SFTTrainer with examples that count more or less than others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from trl import SFTTrainer
+
+from gpu_worker.tokenising import IGNORED
+from queue_app.errors import Invalid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+Batch = dict[str, Any]
+
+
+class WeightedCollator:
+    """Carries the examples' weights beside their tokens, as plain numbers that need no way back from a card."""
+
+    def __init__(self, collate: Callable[[list[Batch]], Batch]) -> None:
+        self.collate = collate
+
+    def __call__(self, examples: list[Batch]) -> Batch:
+        batch = self.collate(examples)
+        if "weight" in examples[0]:
+            batch["weights"] = [float(example["weight"]) for example in examples]
+        return batch
+
+
+class WeightedTrainer(SFTTrainer):
+    """The trainer whose loss of a step is the weighted mean over the learned tokens of all its examples.
+
+        sum_i w_i sum_t -log p(t of i) / sum_i w_i n_i
+
+    with w_i the weight of example i and n_i the number of its learned tokens, over all micro-batches of the step (and
+    all cards). So a constant factor in all weights changes nothing, and an example of weight 2 counts like two of it.
+
+    Every engine's own loss divides the sum over tokens by a number it is handed; handed sum_i w_i n_i / w, it gives the
+    share of examples of weight w. So fused and chunked losses stay as they are. A micro-batch of several weights takes
+    a forward pass for each of them. Not covered: the router's own loss of a mixture of experts, which is added in each.
+
+    The holdout's loss is the mean over tokens, not over batches of unequal length, and knows no weights.
+    """
+
+    nats, tokens = 0.0, 0
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()
+        if "weight" not in self._signature_columns:
+            self._signature_columns.append("weight")
+
+    def get_batch_samples(self, *args: Any, **kwargs: Any) -> tuple[list[Batch], Any]:
+        batches, tokens = super().get_batch_samples(*args, **kwargs)
+        if not any("weights" in batch for batch in batches):
+            return batches, tokens
+        if tokens is None:
+            raise Invalid("this model's loss cannot be weighted; leave the weights of the examples out")
+        counted = sum((_learned(batch) * torch.tensor(batch["weights"])).sum() for batch in batches)
+        total = counted.to(tokens.device)
+        if self.args.world_size > 1:  # unproven: no second card was at hand
+            total = self.accelerator.gather(total).sum()
+        return batches, total
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        weights = inputs.pop("weights", None)
+        if weights is None:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        losses = [
+            super(WeightedTrainer, self).compute_loss(model, part, num_items_in_batch=num_items_in_batch / weight)
+            for weight, part in _by_weight(inputs, weights)
+        ]
+        return sum(losses[1:], start=losses[0])
+
+    def prediction_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+        tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())  # labels: (examples, tokens)
+        answer: tuple[Any, ...] = super().prediction_step(model, inputs, *args, **kwargs)
+        self.nats += float(answer[0]) * tokens
+        self.tokens += tokens
+        return answer
+
+    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
+        self.nats, self.tokens = 0.0, 0
+        output = super().evaluation_loop(*args, **kwargs)
+        output.metrics["eval_loss"] = self.nats / self.tokens
+        return output
+
+
+def _learned(batch: Batch) -> torch.Tensor:
+    """How many tokens of each example are learned; (examples,)."""
+    return (batch["labels"][:, 1:] != IGNORED).sum(1).cpu()
+
+
+def _by_weight(inputs: Batch, weights: list[float]) -> Iterator[tuple[float, Batch]]:
+    """The examples of each weight; inputs: (examples, tokens)."""
+    distinct = sorted(set(weights))
+    if len(distinct) == 1:
+        yield distinct[0], inputs
+        return
+    for weight in distinct:
+        chosen = [number for number, each in enumerate(weights) if each == weight]
+        yield weight, {name: value[chosen] if torch.is_tensor(value) else value for name, value in inputs.items()}

@@ -1,0 +1,65 @@
+"""A worker's sign of life in the store, so that `tuneyard workers` knows the idle ones too, on every host."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from queue_app.cards import look, own_card
+from queue_app.errors import TuneyardError
+from queue_app.store.rows import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from queue_app.cards import Card
+    from queue_app.store import Store
+
+log = logging.getLogger("tuneyard.worker")
+
+
+@contextmanager
+def present(store: Store, name: str, *, queue: str, host: str, every_seconds: float) -> Iterator[None]:
+    """Say every so often that this worker lives, and take that back at the end."""
+    done = threading.Event()
+    card = _card() if queue == "gpu" else None
+
+    def beat() -> None:
+        while True:
+            _say(store, Worker(name=name, queue=queue, host=host, seen_at=datetime.now(UTC)), card)
+            if done.wait(every_seconds):
+                return
+
+    thread = threading.Thread(target=beat, name="presence", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+        try:
+            store.workers.forget(name)
+        except TuneyardError as error:  # it is forgotten by its silence
+            log.warning("this worker could not be signed off: %s", error)
+
+
+def _card() -> Card | None:
+    try:
+        return own_card()
+    except TuneyardError as error:  # the jobs that need it say so themselves
+        log.warning("this worker does not show its card: %s", error)
+        return None
+
+
+def _say(store: Store, worker: Worker, card: Card | None) -> None:
+    try:
+        if card is not None:
+            load = look(card)
+            worker.card, worker.card_name, worker.vram_mib = card.uuid, card.name, load.vram_mib
+            worker.vram_used_mib, worker.gpu_percent = load.vram_used_mib, load.gpu_percent
+        store.workers.see(worker)
+    except TuneyardError as error:  # a busy store is no reason to stop working
+        log.warning("this worker could not be signed on: %s", error)

@@ -1,0 +1,35 @@
+"""The workers that live, as far as they have said so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import delete, insert
+
+from queue_app.store.tables import workers
+
+if TYPE_CHECKING:
+    from queue_app.store.database import Database
+    from queue_app.store.rows import Worker
+
+FORGOTTEN = timedelta(hours=1)  # who is silent for so long
+
+
+class Workers:
+    """The table of workers; `Readings.workers` reads it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def see(self, worker: Worker) -> None:
+        """A worker lives, and is as it says."""
+        with self.database.writing() as connection:
+            old = workers.c.seen_at < worker.seen_at - FORGOTTEN
+            connection.execute(delete(workers).where((workers.c.name == worker.name) | old))
+            connection.execute(insert(workers).values(worker.model_dump()))
+
+    def forget(self, name: str) -> None:
+        """A worker has ended."""
+        with self.database.writing() as connection:
+            connection.execute(delete(workers).where(workers.c.name == name))

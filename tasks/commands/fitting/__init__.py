@@ -1,0 +1,1 @@
+"""What `tuneyard gpu plan` needs: the trainings of a recipe, and their memory as tables."""

@@ -1,0 +1,100 @@
+"""The trainings of a recipe, with the shapes of their base models, as far as they are known before anything has run."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from gpu_worker.fitting.known_models import known_shape
+from gpu_worker.fitting.shape import read_shape
+from gpu_worker.training_config import TrainingConfig
+from queue_app.errors import Invalid, NotFound
+from queue_app.job_type import find_job_type
+from queue_app.recipe.references import as_reference, looks_wired
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from gpu_worker.fitting.shape import ModelShape
+    from queue_app.recipe import Recipe, Step
+
+TRAININGS = ("adapter.train", "model.train")
+PULL = "model.pull"
+
+
+@dataclass(frozen=True)
+class PlannedTraining:
+    """A training step, and all that its prediction needs."""
+
+    step: str
+    kind: str
+    base_model: str
+    config: TrainingConfig
+    shape: ModelShape
+    engine: Literal["trl", "unsloth"]
+
+
+def find_trainings(
+    recipe: Recipe, model: Path | None, engine: str, artifact: Callable[[str], Path]
+) -> Iterator[PlannedTraining]:
+    """Every training of a recipe; `model` is a folder to take for their base, `engine` what the settings choose.
+
+    Raises:
+        Invalid: a setting is made by another step
+        NotFound: a base model is neither at hand nor well known
+    """
+    steps = {step.name: step for step in recipe.steps}
+    for step in recipe.steps:
+        if step.kind in TRAININGS:
+            config = _config(step)
+            base = _base(step, steps)
+            shape = read_shape(model) if model is not None else _shape(base, artifact)
+            wanted = step.spec.get("engine") or engine
+            yield PlannedTraining(step.name, step.kind, base, config, shape, _engine(wanted, config))
+
+
+def _config(step: Step) -> TrainingConfig:
+    fields = find_job_type(step.kind).spec.model_fields
+    told: dict[str, Any] = {}
+    for name in TrainingConfig.model_fields:
+        if name in fields:
+            told[name] = step.spec.get(name, fields[name].get_default())
+    wired = [name for name, value in told.items() if looks_wired(value)]
+    if wired:
+        raise Invalid(f"step {step.name}: {wired[0]} is made by another step, so its memory cannot be planned yet")
+    return TrainingConfig(**({"method": "full"} if "method" not in fields else {}), **told)
+
+
+def _base(step: Step, steps: dict[str, Step]) -> str:
+    """How the base model is called; one that a step pulls, by the name it is pulled by."""
+    named = str(step.spec["base_model"])
+    reference = as_reference(named)
+    if reference is None:
+        return named
+    source = steps.get(reference.step)
+    if source is None or source.kind != PULL:
+        raise NotFound(
+            f"step {step.name}: its base model {named} is still to be made; --model FOLDER names a folder with its "
+            "config.json"
+        )
+    return str(source.spec["model"])
+
+
+def _shape(base: str, artifact: Callable[[str], Path]) -> ModelShape:
+    """From a folder, from what was pulled, or from the facts that come with Tuneyard, in this order."""
+    if Path(base).is_dir():
+        return read_shape(Path(base))
+    try:
+        return read_shape(artifact(base))
+    except NotFound:
+        return known_shape(base)
+
+
+def _engine(wanted: str, config: TrainingConfig) -> Literal["trl", "unsloth"]:
+    """As the training itself chooses, but without asking that it be installed here."""
+    if wanted == "auto":
+        has_unsloth = importlib.util.find_spec("unsloth") is not None
+        return "unsloth" if has_unsloth and config.objective == "sft" else "trl"
+    return "unsloth" if wanted == "unsloth" else "trl"
