@@ -47,6 +47,7 @@ from api_worker.sandbox.vendor import vendors
 from queue_app.broker import wait_until_ready
 from queue_app.celery_app import work
 from queue_app.lifecycle import FINAL, State
+from queue_app.presence import present
 from queue_app.runner import Runner
 from queue_app.store import Database, NewJob, Store
 from queue_app.store.slots import SlotRules
@@ -337,7 +338,8 @@ def serve_ours() -> None:
     limits = settings.queue
     store = Store(Database(settings.store_url), SlotRules(limits.ageing_seconds, limits.probe_seconds))
     runner = Runner(store, settings, f"api:{os.getpid()}")
-    work(runner, settings.broker_url, queue="api", threads=THREADS)
+    with present(store, runner.worker, queue="api", host="here", every_seconds=limits.lease_seconds / 3):
+        work(runner, settings.broker_url, queue="api", threads=THREADS)
 
 
 def environment_of(home: Path, there: Sequence[Account]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.cards import look, own_card
 from queue_app.errors import TuneyardError
+from queue_app.process_identity import own_identity
 from queue_app.store.rows import Worker
 
 if TYPE_CHECKING:
@@ -26,12 +27,12 @@ def present(store: Store, name: str, *, queue: str, host: str, every_seconds: fl
     """Say every so often that this worker lives, and take that back at the end."""
     done = threading.Event()
     card = _card() if queue == "gpu" else None
+    worker = Worker(name=name, queue=queue, host=host, process=own_identity(), seen_at=datetime.now(UTC))
+    _say(store, worker, card)  # before it takes a job: whoever had its name before may be buried at any moment
 
     def beat() -> None:
-        while True:
-            _say(store, Worker(name=name, queue=queue, host=host, seen_at=datetime.now(UTC)), card)
-            if done.wait(every_seconds):
-                return
+        while not done.wait(every_seconds):
+            _say(store, worker.model_copy(update={"seen_at": datetime.now(UTC)}), card)
 
     thread = threading.Thread(target=beat, name="presence", daemon=True)
     thread.start()

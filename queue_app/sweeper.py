@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.errors import TuneyardError
 from queue_app.job_type import QUEUES
+from queue_app.process_identity import has_died
 
 if TYPE_CHECKING:
     from queue_app.dispatcher import Ring
@@ -42,7 +43,7 @@ class Sweeper:
             TuneyardError: a part could not be done; the first such
         """
         troubles = []
-        parts: list[Callable[[], None]] = [self._expire, self._wake, self._give]
+        parts: list[Callable[[], None]] = [self._bury, self._expire, self._wake, self._give]
         parts += [partial(self._ring, queue) for queue in QUEUES]
         for part in parts:
             try:
@@ -51,6 +52,12 @@ class Sweeper:
                 troubles.append(error)
         if troubles:
             raise troubles[0]
+
+    def _bury(self) -> None:
+        for worker, _ in self.store.read.workers():
+            if worker.process is not None and has_died(worker.process):
+                log.warning("worker %s has died", worker.name)
+                self.store.workers.bury(worker)
 
     def _expire(self) -> None:
         for job in self.store.expire_leases(max_failures=self.settings.queue.max_failures, actor=self.actor):

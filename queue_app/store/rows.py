@@ -177,6 +177,7 @@ class Worker(Row):
     name: str
     queue: str
     host: str
+    process: str | None = None  # of `queue_app.process_identity`
     card: str | None = None  # UUID
     card_name: str | None = None
     vram_mib: int | None = None

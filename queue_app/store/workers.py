@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import delete, insert
+from sqlalchemy import delete, insert, update
 
-from queue_app.store.tables import workers
+from queue_app.lifecycle import State
+from queue_app.store.tables import jobs, workers
 
 if TYPE_CHECKING:
     from queue_app.store.database import Database
@@ -33,3 +34,12 @@ class Workers:
         """A worker has ended."""
         with self.database.writing() as connection:
             connection.execute(delete(workers).where(workers.c.name == name))
+
+    def bury(self, worker: Worker) -> None:
+        """A worker is certainly dead: its leases end now, instead of running out."""
+        here = (workers.c.name == worker.name, workers.c.process == worker.process)
+        with self.database.writing() as connection:
+            if connection.execute(delete(workers).where(*here)).rowcount == 0:
+                return  # another one has its name by now
+            held = (jobs.c.worker == worker.name, jobs.c.state == State.RUNNING)
+            connection.execute(update(jobs).where(*held).values(lease_until=datetime.now(UTC)))

@@ -14,9 +14,12 @@ from queue_app.celery_app import Doorbell
 from queue_app.dispatcher import Dispatcher
 from queue_app.errors import Transient
 from queue_app.lifecycle import Event, Reason, State
+from queue_app.process_identity import has_died, own_identity
 from queue_app.store import NewJob, Store
+from queue_app.store.rows import Worker
 from queue_app.sweeper import Sweeper
 from settings import BrokerSettings, Settings
+from tests.conftest import eventually
 from tests.yard import ROOT
 
 
@@ -115,3 +118,59 @@ def test_a_broker_that_is_away_keeps_no_lease_from_expiring(store: Store, settin
     with pytest.raises(Transient):
         sweeper(store, settings, nobody).sweep()
     assert store.read.job(job_id).state == State.QUEUED
+
+
+WORKER = """
+import sys, time
+from queue_app.presence import present
+from queue_app.store import Database, Store
+store = Store(Database(sys.argv[1]))
+with present(store, "cpu:forge:1", queue="cpu", host="forge", every_seconds=600):
+    print(store.claim(worker="cpu:forge:1", lease_seconds=600, queue="cpu").id, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_worker_that_dies_on_this_host_loses_its_job_at_once(store: Store, settings: Settings):
+    [first, second] = submit(store, 2)
+    nobody = Doorbell("redis+socket:///nowhere/broker.sock")
+    command = [sys.executable, "-c", WORKER, settings.store_url]
+    worker = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert worker.stdout is not None
+    try:
+        assert worker.stdout.readline().strip() == first
+        [(known, held)] = store.read.workers()
+        assert known.process is not None
+        elsewhere = known.model_copy(update={"name": "cpu:quarry:1", "process": f"another boot/{known.process}"})
+        store.workers.see(elsewhere)
+        store.claim(worker=elsewhere.name, lease_seconds=600, job_id=second)
+        sweeper(store, settings, nobody).sweep()
+        assert (held, store.read.job(first).state) == ([first], State.RUNNING), "it lives"
+        worker.kill()
+        # it is not waited for yet: the dead whose parent does not care are dead all the same
+        eventually(lambda: has_died(str(known.process)), what="its end")
+        with pytest.raises(Transient):
+            sweeper(store, settings, nobody).sweep()
+    finally:
+        worker.kill()
+        worker.communicate()
+    assert store.read.job(first).state == State.QUEUED
+    assert store.read.job(second).state == State.RUNNING, "nothing is known of another host"
+    assert [each.name for each, _ in store.read.workers()] == [elsewhere.name]
+    assert has_died(str(known.process)), "and waited for"
+
+
+def test_a_number_that_a_process_has_now_does_not_bring_back_the_dead_one(store: Store):
+    own = own_identity()
+    assert own is not None
+    assert not has_died(own)
+    earlier = f"{own.rpartition('/')[0]}/1"
+    assert has_died(earlier)
+    [job_id] = submit(store)
+    dead = Worker(name="cpu:forge:1", queue="cpu", host="forge", process=earlier, seen_at=datetime.now(UTC))
+    store.workers.see(dead)
+    store.workers.see(dead.model_copy(update={"process": own}))
+    store.claim(worker=dead.name, lease_seconds=600, job_id=job_id)
+    store.workers.bury(dead)
+    store.expire_leases(max_failures=3, actor="sweeper")
+    assert store.read.job(job_id).state == State.RUNNING, "the living one of the same name goes on"

@@ -41,6 +41,7 @@ def upgrade() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("queue", sa.String(), nullable=False),
         sa.Column("host", sa.String(), nullable=False),
+        sa.Column("process", sa.String(), nullable=True),
         sa.Column("card", sa.String(), nullable=True),
         sa.Column("card_name", sa.String(), nullable=True),
         sa.Column("vram_mib", sa.Integer(), nullable=True),
