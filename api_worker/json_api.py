@@ -14,7 +14,7 @@ import msgspec
 from api_worker.certificates import certificates
 from api_worker.refusals import Meaning, Refusal, error_of, without_secret
 from api_worker.rereading import read_again
-from settings.addresses import is_on_this_machine
+from settings.addresses import is_on_this_machine, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,6 +36,7 @@ class JsonApi:
 
     def __init__(self, account: str, url: str, secret: SecretStr, read: Callable[[int, Answer], Refusal]) -> None:
         self._account, self._url, self._secret, self._read = account, url, secret, read
+        self._shown = origin_of(url)
         self._is_local = is_on_this_machine(url)
         # no proxy leads to this machine, whatever the environment says
         plain: dict[str, Any] = {"verify": certificates(), "trust_env": not self._is_local}
@@ -52,7 +53,7 @@ class JsonApi:
         try:
             response = self._client.request(method, path, **request)
         except httpx.HTTPError as error:
-            return self._clean(Refusal(f"no answer from {self._url}: {str(error) or type(error).__name__}"))
+            return self._clean(Refusal(f"no answer from {self._shown}: {str(error) or type(error).__name__}"))
         return self._answer(response)
 
     def send(self, method: str, path: str, **request: Any) -> Answer:
@@ -106,7 +107,7 @@ class JsonApi:
         try:
             return msgspec.convert(told, type=kind)
         except msgspec.ValidationError as error:
-            refusal = Refusal(f"{self._url} answered what is not understood here: {error}", meaning=Meaning.RETRY)
+            refusal = Refusal(f"{self._shown} answered what is not understood here: {error}", meaning=Meaning.RETRY)
         raise error_of(self._account, self._clean(refusal))
 
     def _insist(self, answer: Answer | Refusal) -> Answer:
@@ -122,14 +123,14 @@ class JsonApi:
             refusal = self._read(status, body)
         elif response.is_success:
             kind = response.headers.get("content-type", "nothing")
-            said = f"{response.url} answered with {kind}, not a JSON object; check the account's base_url"
+            said = f"{self._shown} answered with {kind}, not a JSON object; check the account's base_url"
             refusal = Refusal(said, status)
         else:
             refusal = Refusal(" ".join(response.text.split())[:300] or "no reason was given", status)
         return self._clean(replace(refusal, retry_after=response.headers.get("retry-after")))
 
     def _clean(self, refusal: Refusal) -> Refusal:
-        return replace(refusal, message=without_secret(refusal.message, self._secret))
+        return replace(refusal, message=without_secret(refusal.message, self._secret, self._url))
 
 
 def _json_of(response: httpx.Response) -> Answer | None:

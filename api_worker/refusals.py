@@ -21,7 +21,7 @@ from queue_app.errors import (
     Unauthorized,
 )
 from queue_app.lifecycle import Cause
-from settings.secrets import SHORTEST_KEY, mask
+from settings.secrets import SHORTEST_KEY, long_parts_of, mask
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -122,10 +122,10 @@ def cause_of(code: str | None, parameter: str | None) -> Cause:
     return Cause.PROVIDER
 
 
-def without_secret(text: str, secret: SecretStr) -> str:
-    """The text without the key, should a server have repeated it."""
+def without_secret(text: str, secret: SecretStr, url: str) -> str:
+    """The text without the key and what may be one in the account's URL, should a server have repeated them."""
     key = secret.get_secret_value().strip()
-    return mask(text, [key]) if len(key) >= SHORTEST_KEY else text  # the sandbox's guards nothing
+    return mask(text, [*([key] if len(key) >= SHORTEST_KEY else []), *long_parts_of(url)])  # a short one guards nothing
 
 
 def _seconds_until(date: str) -> float | None:

@@ -22,7 +22,7 @@ from pydantic_settings import (
 )
 
 from settings.account import ProviderSettings, Section
-from settings.secrets import SHORTEST_KEY, passwords_of
+from settings.secrets import SHORTEST_KEY, long_parts_of, passwords_of
 
 __all__ = [
     "BrokerSettings",
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         """Every secret there is, for taking them out of what is written down."""
         urls = (self.store_url, self.broker_url, *(url.get_secret_value() for url in self.databases.values()))
         inside = {word for url in urls for word in passwords_of(url)}
-        inside |= {word for p in self.providers.values() if p.base_url for word in passwords_of(p.base_url)}
+        inside |= {word for p in self.providers.values() if p.base_url for word in long_parts_of(p.base_url)}
         # a shorter one is no key: it opens a server on this machine at the most, as the sandbox's does
         keys = {p.key for p in self.providers.values() if len(p.key) >= SHORTEST_KEY}
         return tuple(sorted((inside | keys) - {""}, key=len, reverse=True))  # a part of another one comes after it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 
-from settings.addresses import is_on_this_machine, is_web_address
+from settings.addresses import is_on_this_machine, is_plain, is_web_address
 from settings.secrets import SHORTEST_KEY
 
 
@@ -36,6 +36,8 @@ class ProviderSettings(Section):
     def _leads_somewhere(cls, url: str | None) -> str | None:
         if url is not None and not is_web_address(url):
             raise ValueError("is no URL with http:// or https:// and a host")
+        if url is not None and not is_plain(url):
+            raise ValueError('has a name, a password or a "?" in it; give the address alone, and the key as api_key')
         return url if url is None else url.strip()
 
     @property

@@ -20,6 +20,17 @@ def is_web_address(url: str) -> bool:
         return False
 
 
+def is_plain(url: str) -> bool:
+    """Whether it is an address alone: nobody's name or password, no query, no fragment."""
+    return not set("@?#") & set(url)
+
+
+def origin_of(url: str) -> str:
+    """Scheme, host and port, which may be told to anybody; what else a URL has may open a door."""
+    parts = _parts(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 def is_on_this_machine(url: str) -> bool:
     """Whether a URL leads to this machine's loopback."""
     host = host_of(url)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 SHORTEST_KEY = 8  # characters; no vendor gives a shorter key, and one so short is part of many a word
 MASK = "***"
 SECRET_PARAMETERS = frozenset({"password", "passwd", "pwd", "sslpassword", "passphrase", "token", "odbc_connect"})
+LONGEST_ROUTE = 20  # characters; a longer part of a path is no word of a route's, and may be a key
 BEFORE_HOST = re.compile(
     r"[\w+]+://[^:/@]*:([^@]*)@"
 )  # as SQLAlchemy reads a password, which may have "/" or "#" in it
@@ -26,6 +27,11 @@ def mask(text: str, secrets: Iterable[str]) -> str:
         elif secret:
             text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", MASK, text)
     return text
+
+
+def long_parts_of(url: str) -> list[str]:
+    """The parts of a URL's path that are too long to be the words of a route."""
+    return [part for part in url.partition("://")[2].split("/")[1:] if len(part) > LONGEST_ROUTE]
 
 
 def passwords_of(url: str) -> set[str]:

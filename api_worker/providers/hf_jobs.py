@@ -79,7 +79,7 @@ class Api(JsonApi):
             seen.append(query)
             told = self.get(path, **query)
             if "rows" not in told:
-                said = f"{self._url}/{path} answered what is not understood here: no list"
+                said = f"{self._shown} answered {path} with what is not understood here: no list"
                 raise error_of(account, Refusal(said, meaning=Meaning.RETRY))
             yield from told["rows"]
             if told["next"] is None:
@@ -96,7 +96,7 @@ class Api(JsonApi):
                         found.append(str(json.loads(line.removeprefix("data: ")).get("data", "")))
         except (httpx.HTTPError, ValueError):
             pass  # it has nothing more to tell, or breaks off
-        return [without_secret(line, self._secret) for line in found]
+        return [without_secret(line, self._secret, self._url) for line in found]
 
     def _answer(self, response: httpx.Response) -> Answer | Refusal:
         try:

@@ -24,7 +24,7 @@ from api_worker.refusals import Meaning, Refusal, error_of, without_secret
 from api_worker.rereading import read_again
 from queue_app.errors import Invalid, NotFound, Permanent
 from queue_app.lifecycle import Cause
-from settings.addresses import is_on_this_machine
+from settings.addresses import is_on_this_machine, origin_of
 
 try:
     from mistralai.client import Mistral
@@ -57,6 +57,7 @@ class Account:
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
         self._name, self._secret, self._url = name, account.api_key, account.base_url or VENDOR_URL
+        self._shown = origin_of(self._url)
         # no proxy leads to this machine, whatever the environment says
         plain: dict[str, Any] = {"verify": certificates(), "trust_env": not is_on_this_machine(self._url)}
         self._client = httpx.Client(**plain)
@@ -203,18 +204,18 @@ class Account:
         except MistralError as error:
             refusal = self._refusal(error)
         except httpx.HTTPError as error:
-            refusal = Refusal(f"no answer from {self._url}: {str(error) or type(error).__name__}")
+            refusal = Refusal(f"no answer from {self._shown}: {str(error) or type(error).__name__}")
         else:
             return answers.as_sent(told.model_dump(by_alias=True, warnings=False))
-        return replace(refusal, message=without_secret(refusal.message, self._secret))
+        return replace(refusal, message=without_secret(refusal.message, self._secret, self._url))
 
     def _refusal(self, error: MistralError) -> Refusal:
         status, kind = error.status_code, error.headers.get("content-type", "nothing")
         if isinstance(error, ResponseValidationError):  # the request may have been heeded all the same
             fault = " ".join(str(error.cause).split())[:300]
-            return Refusal(f"{self._url} answered what is not understood here: {fault}", status, meaning=Meaning.RETRY)
+            return Refusal(f"{self._shown} answered what is not understood here: {fault}", status, meaning=Meaning.RETRY)
         if status < 400:
-            return Refusal(f"{self._url} answered with {kind}, not JSON; check the account's base_url", status)
+            return Refusal(f"{self._shown} answered with {kind}, not JSON; check the account's base_url", status)
         told = answers.json_of(error.body)
         said = answers.words(told) or " ".join(error.body.split())[:300] or "no reason was given"
         code = told.get("code") or told.get("type") if isinstance(told, dict) else None
@@ -225,5 +226,5 @@ class Account:
         try:
             return msgspec.convert(told, type=kind)
         except msgspec.ValidationError as error:
-            said = without_secret(f"{self._url} answered what is not understood here: {error}", self._secret)
+            said = without_secret(f"{self._shown} answered what is not understood here: {error}", self._secret, self._url)
         raise error_of(self._name, Refusal(said, meaning=Meaning.RETRY))

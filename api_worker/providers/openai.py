@@ -32,7 +32,7 @@ from api_worker.provider import (
 from api_worker.refusals import Refusal, error_of, without_secret
 from queue_app.errors import Invalid, NotFound, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
-from settings.addresses import is_on_this_machine
+from settings.addresses import is_on_this_machine, origin_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -80,6 +80,7 @@ class Account:
                 f'account "{name}": its servers are its own; set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL'
             )
         self._name, self._secret, self._url, self._tier = name, account.api_key, url, account.tier
+        self._shown = origin_of(url)
         self.takes, self.methods = self.dialect.takes, self.dialect.methods
         self._reader = openai.OpenAI(
             api_key=account.key,
@@ -262,7 +263,7 @@ class Account:
         if isinstance(answer, kind) and isinstance(getattr(answer, "id", None), str):
             return answer
         raise Transient(
-            f"{self._name}: {self._url} did not answer with a {kind.__name__}; check the account's base_url"
+            f"{self._name}: {self._shown} did not answer with a {kind.__name__}; check the account's base_url"
         )
 
     def _ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -272,22 +273,22 @@ class Account:
         except openai.APIError as error:
             refusal = self._refusal(error)
         except ValueError:  # JSON that was cut short
-            refusal = Refusal(f"{self._url} answered with what cannot be read; check the account's base_url")
+            refusal = Refusal(f"{self._shown} answered with what cannot be read; check the account's base_url")
         raise error_of(self._name, refusal)
 
     def _refusal(self, error: openai.APIError) -> Refusal:
         said = error.body.get("message") if isinstance(error.body, dict) else None
-        text = without_secret(str(said or error.message), self._secret)
+        text = without_secret(str(said or error.message), self._secret, self._url)
         if isinstance(error, openai.APIStatusError | openai.APIResponseValidationError):
             header = error.response.headers.get("retry-after")
             meaning = answers.meaning(error.status_code, error.code, text)
             return Refusal(text, error.status_code, error.code, header, meaning)
-        return Refusal(without_secret(f"no answer from {self._url}: {error.__cause__ or text}", self._secret))
+        return Refusal(without_secret(f"no answer from {self._shown}: {error.__cause__ or text}", self._secret, self._url))
 
 
 def _insist_on_json(response: httpx2.Response) -> None:
     """Stop a page of HTML and the like before the SDK takes it for an answer."""
     kind = response.headers.get("content-type", "nothing")
     if response.is_success and "json" not in kind and not response.url.path.endswith("/content"):
-        said = f"{response.url} answered with {kind}, not JSON; check the account's base_url"
+        said = f"{origin_of(str(response.url))} answered with {kind}, not JSON; check the account's base_url"
         raise openai.APIResponseValidationError(response, None, message=said)

@@ -58,7 +58,7 @@ class Api(JsonApi):
             fields = {name: (None, value) for name, value in form.items()}
             response = self._client.post("files", files=fields, follow_redirects=False)
         except httpx.HTTPError as error:
-            return self._clean(Refusal(f"no answer from {self._url}: {str(error) or type(error).__name__}"))
+            return self._clean(Refusal(f"no answer from {self._shown}: {str(error) or type(error).__name__}"))
         file, place = response.headers.get("x-together-file-id"), response.headers.get("location")
         if file and place and response.status_code < 400:
             return file, place
@@ -67,7 +67,7 @@ class Api(JsonApi):
         answer = self._answer(response)
         if isinstance(answer, Refusal) and not response.is_redirect:
             return answer
-        return Refusal(f"{response.url} did not say where to put the file; check the account's base_url", 200)
+        return Refusal(f"{self._shown} did not say where to put the file; check the account's base_url", 200)
 
 
 class Account:

@@ -55,11 +55,8 @@ def test_an_account_without_a_key_says_which_variable_to_set(account: ProviderSe
 @pytest.mark.parametrize("api", VENDORS)
 def test_a_vendors_own_cloud_is_the_vendor_however_it_is_written(api: str) -> None:
     known, plain = catalogue(), VENDORS[api]
-    forms = [plain, plain.rstrip("/"), f"{plain.rstrip('/')}/", plain.upper().replace("HTTPS", "https"), plain + "?x=1"]
-    forms += [
-        plain.replace("https://", "https://me:secret@"),
-        plain.replace(".com", ".com:443").replace(".ai", ".ai:443"),
-    ]
+    forms = [plain, plain.rstrip("/"), f"{plain.rstrip('/')}/", plain.upper().replace("HTTPS", "https")]
+    forms.append(plain.replace(".com", ".com:443").replace(".ai", ".ai:443"))
     assert not any(known.is_own_server(api, url) for url in forms)
     assert {api_of("mine", ProviderSettings(base_url=url)) for url in forms} == {api}
     assert not known.is_own_server(api, None)

@@ -277,7 +277,7 @@ def test_who_is_told_when_to_come_back_has_had_its_answer(store: Store) -> None:
 
 
 def test_another_server_does_not_get_the_files_of_the_one_before(store: Store) -> None:
-    vendor, own = server_of(ProviderSettings()), server_of(ProviderSettings(base_url="https://u:canary@tunes.test/v1"))
+    vendor, own = server_of(ProviderSettings()), server_of(ProviderSettings(base_url="https://tunes.test/canary/v1"))
     assert (vendor, "canary" in own) == ("", False)
     files = iter(("file-1", "file-2", "file-3"))
     places = [AtAccount(store, claimed(store), "acme", LIMITS, server) for server in (vendor, own, vendor)]

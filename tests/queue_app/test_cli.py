@@ -260,6 +260,7 @@ def test_numbers_lists_and_what_is_neither_are_told_apart(yard: Store, capsys: p
 def test_an_interrupt_while_a_command_is_still_being_imported_ends_it_without_a_traceback():
     program = (
         "import signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
         "class Interrupt:\n"
         "    def find_spec(self, name, *rest):\n"
         "        if name == 'queue_app.cli.application':\n"

@@ -54,6 +54,8 @@ def _fresh_context() -> Iterator[None]:
             "sk-oops",
             "providers.mine.base_url: is no URL with http:// or https://",
         ),
+        ("TUNEYARD_PROVIDERS__MINE__BASE_URL", "http://me:sk-oops@127.0.0.1:1/v1", "give the address alone"),
+        ("TUNEYARD_PROVIDERS__MINE__BASE_URL", "http://127.0.0.1:1/v1?api-key=sk-oops", "and the key as api_key"),
     ],
 )
 def test_a_wrong_variable_is_named_and_not_quoted(

@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[2]
 
 # Runs a yard as `tuneyard up` does; the broker answers once the file `door` is there.
 SUPERVISE = """
-import json, sys
+import json, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by
 from pathlib import Path
 from queue_app.errors import Transient, TuneyardError
 from queue_app.supervisor import Yard, run_yard
