@@ -20,7 +20,7 @@ from api_worker.provider import Method, Tuned
 from settings.addresses import host_of, is_on_this_machine
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable
+    from collections.abc import Hashable, Iterable
 
 __all__ = [
     "FILE",
@@ -36,6 +36,7 @@ __all__ = [
     "Wanted",
     "What",
     "catalogue",
+    "nearest_names",
     "read_catalogue",
 ]
 
@@ -105,8 +106,8 @@ class Catalogue:
         """What is to be said of a model that the catalogue does not have; empty: it has it."""
         if self.offer(provider, model) is not None:
             return ""
-        listing, names = self.listings.get(provider), {_tail(row.name): row.name for row in self.models_of(provider)}
-        near = [names[found] for found in get_close_matches(_tail(model), list(names), NEAREST, cutoff=0.5)]
+        listing = self.listings.get(provider)
+        near = nearest_names(model, [row.name for row in self.models_of(provider)])
         hint = f"; nearest: {', '.join(near)}" if near else ""
         if listing is None or not listing.all_models:
             return f"{model} is not in the catalogue{hint}"
@@ -144,6 +145,12 @@ class Catalogue:
         """What is known for a target of data, what blocks first: who breaks such a limit is told only that."""
         found = [row for row in self.limits if target in row.targets and row.measure == measure]
         return sorted(found, key=lambda row: row.severity)
+
+
+def nearest_names(model: str, names: Iterable[str]) -> list[str]:
+    """The names most like that of a model, the most like first."""
+    tails = {_tail(name): name for name in names}
+    return [tails[found] for found in get_close_matches(_tail(model), list(tails), NEAREST, cutoff=0.5)]
 
 
 def _is_in(host: str, domain: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from api_worker.provider import RemoteJob, RemoteState, series_of, state_of
+from api_worker.refusals import cause_of_words
 from queue_app.lifecycle import Cause
 
 STATES = {
@@ -101,8 +102,8 @@ def seen(job: Job) -> RemoteJob:
     said = job.failure or ""
     if NO_SLOT.search(said):
         return replace(look, failure=said, cause=Cause.QUOTA, wants_slot=True)
-    of_data = job.status == "FAILED_VALIDATION"
-    cause = Cause.QUOTA if NO_MONEY.search(said) else Cause.DATA if of_data else Cause.PROVIDER
+    whose = cause_of_words(said) if job.status == "FAILED_VALIDATION" else Cause.PROVIDER
+    cause = Cause.QUOTA if NO_MONEY.search(said) else whose
     return replace(look, failure=said or None, cause=cause)
 
 

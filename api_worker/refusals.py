@@ -30,6 +30,10 @@ DAILY_CAP_PAUSE_SECONDS = 3 * 3600.0  # when the day is over is not told, so it 
 
 OUT_OF_QUOTA = frozenset({"insufficient_quota", "exceeded_quota"})
 
+OWN_FAULTS = frozenset({"server_error", "internal_error"})
+OWN_FAULT = re.compile(r"\b(?:internal|server) error\b|\bcould not process\b|\btry again\b", re.IGNORECASE)
+ELSEWHERE = "; `tuneyard quote RECIPE --all` shows who takes such work"
+
 # Of a job that was accepted and then ended for want of a slot only Mistral's sentence is known; others may word it so.
 NO_SLOT = re.compile(
     r"\b(?:jobs?|fine-?tun\w+)\b.*\b(?:at once|concurren\w+|at the same time|simultaneous\w*)\b"
@@ -106,9 +110,9 @@ def _error_of(account: str, refusal: Refusal, meaning: Meaning) -> TuneyardError
             advice = f"the account's quota or balance is used up; top it up, then `tuneyard providers resume {account}`"
             return AccountPaused(f"{advice}. {said}", retry_after=pause, cause=Cause.QUOTA)
         case Meaning.RIGHTS:
-            return Unauthorized(f"{said}{_ADVICE.get(status or 0, '')}", cause=Cause.PROVIDER)
+            return Unauthorized(f"{said}{_ADVICE.get(code or status or 0) or _ADVICE.get(status or 0, '')}", cause=Cause.PROVIDER)
         case Meaning.CLOSED:
-            return Permanent(f"{said}; the provider has closed this", cause=Cause.PROVIDER)
+            return Permanent(f"{said}; the provider has closed this{ELSEWHERE}", cause=Cause.PROVIDER)
         case Meaning.PERMANENT:
             return (NotFound if status == 404 else Permanent)(said, cause=Cause.USER)
 
@@ -117,9 +121,20 @@ def cause_of(code: str | None, parameter: str | None) -> Cause:
     """Whose matter the failure of a remote job is, by the provider's code and the parameter it blames."""
     if code in OUT_OF_QUOTA:
         return Cause.QUOTA
-    if parameter in ("training_file", "validation_file") or code == "invalid_file_format":
-        return Cause.DATA
-    return Cause.PROVIDER
+    of_file = parameter in ("training_file", "validation_file") and code not in OWN_FAULTS
+    return Cause.DATA if of_file or code == "invalid_file_format" else Cause.PROVIDER
+
+
+def cause_of_words(said: str | None) -> Cause:
+    """Whose matter it is that a file is not taken: the data's, unless the provider gives no reason or its own fault."""
+    return Cause.DATA if said and not OWN_FAULT.search(said) else Cause.PROVIDER
+
+
+def not_there_yet(error: NotFound) -> Transient:
+    """What holds a file was made a moment ago, and is not there for the request that fills it."""
+    later = Transient(f"{error}; what was just made there may show in a moment")
+    later.undone = True  # it answers
+    return later
 
 
 def without_secret(text: str, secret: SecretStr, url: str) -> str:
@@ -136,7 +151,8 @@ def _seconds_until(date: str) -> float | None:
     return max(0.0, (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() - datetime.now(UTC).timestamp())
 
 
-_ADVICE = {
+_ADVICE: dict[int | str, str] = {
+    "training_not_available": f"; this organization may not train there{ELSEWHERE}",
     401: "; check the account's api_key",
     403: "; the account may not do this: see what the provider says of its permissions",
 }

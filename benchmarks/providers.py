@@ -58,6 +58,7 @@ SLOTS = (2, 3, 4, 5)
 PROCESSES, THREADS = 4, 4  # API workers on either side, and what each does at once
 PACE = Pace(validate_seconds=0.3, queue_seconds=0.3, run_seconds=2.4)
 POLL_SECONDS, LAG_SECONDS = 0.5, 1.0
+ANSWER_SECONDS = 1.0  # these accounts answer sooner, or not at all
 FAULTS = (
     "upload:503@0.1",
     "create:500@0.05",
@@ -350,7 +351,7 @@ def environment_of(home: Path, there: Sequence[Account]) -> dict[str, str]:
     for account in there:
         fields = {"API": account.vendor, "BASE_URL": account.url, "API_KEY": KEY, "ORGANIZATION": "sandbox"}
         fields |= {"MAX_JOBS": str(account.slots), "POLL_SECONDS": str(POLL_SECONDS)}
-        fields |= {"LISTING_LAG_SECONDS": str(1.5 * LAG_SECONDS)}
+        fields |= {"LISTING_LAG_SECONDS": str(1.5 * LAG_SECONDS), "ANSWER_SECONDS": str(ANSWER_SECONDS)}
         told |= {f"TUNEYARD_PROVIDERS__{account.name.upper()}__{name}": value for name, value in fields.items()}
     return told
 

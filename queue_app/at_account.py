@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Throttled, Transient, Unsettled
 from queue_app.lifecycle import Cause, Reason, backoff_seconds
-from queue_app.store.memos import is_in_doubt
+from queue_app.store.memos import going_key, is_in_doubt
 from queue_app.store.money import START
 
 if TYPE_CHECKING:
@@ -75,14 +75,15 @@ class AtAccount:
                 self.store.accounts.answered(self.name)
 
     def _refuse_while_paused(self, account: Account) -> None:
-        now = datetime.now(UTC)
-        if account.paused_until is None or account.paused_until <= now:
+        if not account.is_paused:
             return
         if account.paused_for == Reason.BUDGET and self.may_have_begun():  # what runs there costs nothing to look at
             return
-        seconds = (account.paused_until - now).total_seconds()
-        error = AccountPaused(account.paused_why or "", retry_after=seconds * random.uniform(1.0, 1.2))
-        error.reason = account.paused_for or Reason.BACKOFF
+        error = AccountPaused(account.paused_why or "")
+        error.reason, error.until_resumed = account.paused_for or Reason.BACKOFF, account.waits_for_a_person
+        if account.paused_until is not None:
+            seconds = (account.paused_until - datetime.now(UTC)).total_seconds()
+            error.retry_after = max(0.0, seconds) * random.uniform(1.0, 1.2)
         raise error
 
     def may_have_begun(self) -> bool:
@@ -91,6 +92,9 @@ class AtAccount:
         return memo is not None and (memo.done or is_in_doubt(memo))
 
     def _pause(self, error: AccountPaused) -> None:
+        if error.until_resumed:
+            self.store.accounts.pause(self.name, str(error), None, error.reason)
+            return
         seconds = error.retry_after or self.limits.paused_seconds
         until = datetime.now(UTC) + timedelta(seconds=seconds)
         error.retry_after = seconds
@@ -117,17 +121,37 @@ class AtAccount:
     def take_slot(self, pool: str, *, size: int | None, source: str = "", a_day: int | None = None) -> None:
         """Take a slot of a pool, or wait until one is given; `source` says who limits it to `size`.
 
+        Whether a start may begin today, `begin_start` says for sure; here only who cannot takes no slot.
+
         Raises:
             StandsStill: none is free
             AccountPaused: as many as a day allows were started in the last 24 hours
         """
         self.store.slots.resize(pool, size, source)
         if a_day is not None:  # one that was given a slot while it waited is asked as well
-            self._refuse_over_day(pool, a_day)
+            self._refuse_over_day(pool, a_day, self.store.slots.starts(pool, but=self._key))
         if self.job.has_slot:
             return
         if not self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size):
             raise StandsStill(f"no slot is free at {pool}", Reason.SLOT)
+
+    def begin_start(self, pool: str, a_day: int | None) -> None:
+        """Count the start that is sent now among those of a day.
+
+        Raises:
+            AccountPaused: as many as a day allows were sent in the last 24 hours
+        """
+        others = self.store.slots.begin_start(self.job, pool, self._key, a_day)
+        if a_day is not None:
+            self._refuse_over_day(pool, a_day, others)
+
+    def refuse_start(self) -> None:
+        """The start that was sent was refused: it is none of a day's."""
+        self.store.slots.refuse_start(self._key)
+
+    @property
+    def _key(self) -> str:
+        return going_key(self.job.id, self.store.memos.get(self.job.id, START))
 
     def hold_slot(self, pool: str, *, size: int | None, source: str = "") -> None:
         """See to it that the job holds its slot: what runs there has its place, however full the pool is."""
@@ -141,13 +165,12 @@ class AtAccount:
         if given is not None and self.call is not None:
             self.call(given)
 
-    def _refuse_over_day(self, pool: str, a_day: int) -> None:
+    def _refuse_over_day(self, pool: str, a_day: int, starts: Sequence[datetime]) -> None:
         if a_day == 0:
             said = (
                 f"{pool} takes no jobs: 0 a day are allowed there; allow more, then `tuneyard jobs retry {self.job.id}`"
             )
             raise Permanent(said, cause=Cause.GATE)
-        starts = self.store.slots.starts(pool, START)
         if len(starts) < a_day:
             return
         free_at = starts[len(starts) - a_day] + DAY

@@ -23,12 +23,14 @@ from queue_app.errors import (
     TuneyardError,
     Unsettled,
 )
+from queue_app.job_type import AT_ONCE
 from queue_app.lifecycle import FINAL, Cause, Request
 from queue_app.store.memos import is_in_doubt
 from queue_app.store.money import START
 
 if TYPE_CHECKING:
     from queue_app.artifacts import JobArtifacts
+    from queue_app.job_type import Lag
     from queue_app.store import Job, Memo, Store
     from settings import Settings
 
@@ -176,12 +178,12 @@ class LiveAttempt:
         *,
         find: Callable[[str], T | None] | None = None,
         undo: Callable[[T], object] | None = None,
-        lag_seconds: float = 0.0,
+        lag: Lag = AT_ONCE,
     ) -> T:
         """Do `action(key)` once in the life of the job; see `Attempt.once`."""
         memo = self.store.memos.get(self.job.id, step)
         if memo is None or not memo.done:  # what is done needs no writer's turn
-            memo = self.store.memos.intend(self.job.id, step, fence=self.number, acts=True)
+            memo = self.store.memos.intend(self.job.id, step, fence=self.number, act_seconds=lag.answer_seconds)
         self.holds = self.holds or (undo is not None and (memo.done or is_in_doubt(memo)))
         if memo.done:
             return cast("T", memo.value)
@@ -191,19 +193,21 @@ class LiveAttempt:
                 self.log.info("%s: adopted what an earlier attempt had left under %s", step, memo.key)
                 self._remember(memo, found, undo)
                 return found
-            shown_at = memo.acted_at + timedelta(seconds=lag_seconds)
+            shown_at = memo.acted_at + timedelta(seconds=lag.listing_seconds)
             if shown_at > datetime.now(UTC):
                 seconds = min(LOOK_AGAIN_SECONDS, (shown_at - datetime.now(UTC)).total_seconds())
                 text = f"{step}: an earlier attempt may have done it; looking again in {seconds:.1f} s"
                 raise Unsettled(text, seconds)
         if memo.acted_at is not None:  # not the first try, of which that is committed already
-            self.store.memos.act(memo, fence=self.number)
+            self.store.memos.act(memo, fence=self.number, seconds=lag.answer_seconds)
         try:
             value = action(memo.key)
         except TuneyardError as error:
             if error.undone:
                 self.store.memos.refuse(memo, fence=self.number)
                 self.holds = False
+            else:  # it has ended by now, and what it may have made shows in lists from now on
+                self.store.memos.act(memo, fence=self.number)
             raise
         self._remember(memo, value, undo)
         return value

@@ -14,6 +14,7 @@ from queue_app.broker import facts
 from queue_app.cards import asked_driver, find_cards, look
 from queue_app.errors import TuneyardError
 from queue_app.store import Database, Store
+from settings.account import variable_of
 from settings.addresses import host_of, is_in_the_clear
 
 if TYPE_CHECKING:
@@ -200,15 +201,13 @@ def _keys(settings: Settings) -> Iterator[Finding]:
     with_key = [name for name, account in accounts.items() if account.key]
     without = [name for name, account in accounts.items() if not account.key]
     if without:
-        variable = f"TUNEYARD_PROVIDERS__{without[0].upper()}__API_KEY"
-        yield Finding("keys", "note", f"no key for {', '.join(without)}; set {variable}")
+        yield Finding("keys", "note", f"no key for {', '.join(without)}; set {variable_of(without[0], 'api_key')}")
     for name, account in accounts.items():
-        variable = f"TUNEYARD_PROVIDERS__{name.upper()}"
         if account.key_fault:
-            yield Finding("keys", "blocking", f"{name}: {account.key_fault} ({variable}__API_KEY)")
+            yield Finding("keys", "blocking", f"{name}: {account.key_fault} ({variable_of(name, 'api_key')})")
         if account.key and account.base_url is not None and is_in_the_clear(account.base_url):
             said = f"{name}: its key goes to {host_of(account.base_url)} by http, for anybody on the way to read"
-            yield Finding("keys", "note", f"{said}; set {variable}__BASE_URL to an https:// address")
+            yield Finding("keys", "note", f"{said}; set {variable_of(name, 'base_url')} to an https:// address")
     have = ", ".join(with_key) if with_key else "no provider account is configured; the sandbox needs none"
     yield Finding("keys", "ok", have)
 

@@ -89,9 +89,13 @@ class SlotRefused(Transient):
 
 
 class AccountPaused(Transient):
-    """An account is left alone; `reason` is what its jobs wait for meanwhile, `forget` is as in `Permanent`."""
+    """An account is left alone; `reason` is what its jobs wait for meanwhile, `forget` is as in `Permanent`.
+
+    `until_resumed`: only a person ends that.
+    """
 
     forget: tuple[str, ...] = ()
+    until_resumed = False
     reason = Reason.BUDGET
 
 

@@ -40,6 +40,10 @@ class Spec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    def done_at(self, settings: Settings) -> str:
+        """What stands for the place that the work is done at; at another place the same spec is other work."""
+        return ""
+
 
 class Result(BaseModel):
     """What a job has made: figures, and the ids of the artifacts it published."""
@@ -97,6 +101,14 @@ class TakenBack:
     detail: Mapping[str, Any] = field(default_factory=dict)  # for the event
 
 
+@dataclass(frozen=True)
+class Lag:
+    """How late the other side may show what was made there."""
+
+    listing_seconds: float = 0.0  # from the end of a request to where lists show it
+    answer_seconds: float = 0.0  # from the begin of a request to its end, where nobody is left to see that
+
+
 class Artifacts(Protocol):
     """The artifact store, as a job sees it. What a job resolves becomes a parent of what it publishes."""
 
@@ -116,6 +128,9 @@ class Artifacts(Protocol):
 
     def lineage(self) -> Sequence[Ancestor]:
         """What was resolved so far, and everything that it was made from, nearest first."""
+
+
+AT_ONCE = Lag()
 
 
 class Attempt(Protocol):
@@ -164,17 +179,18 @@ class Attempt(Protocol):
         *,
         find: Callable[[str], T | None] | None = None,
         undo: Callable[[T], object] | None = None,
-        lag_seconds: float = 0.0,
+        lag: Lag = AT_ONCE,
     ) -> T:
         """Do `action(key)` once in the life of the job and remember its JSON value across attempts.
 
         The intent, with a key of at most 18 characters of `[a-z0-9-]`, is committed before the action. If an attempt
         died or was left in doubt in between, `find(key)` looks first; what it finds is adopted, and only when
-        `lag_seconds` have passed since that action and nothing is found is it done again. `undo` takes back a value
-        that came too late: another attempt had taken over and recorded another.
+        `lag` is over and nothing is found is it done again. The lag counts from the end of the action, or from when it
+        must have ended where its attempt died. `undo` takes back a value that came too late: another attempt had taken
+        over and recorded another.
 
         Covered: death at any line, lost answers, answers after the lease was lost. Not covered: a listing that lags
-        longer than `lag_seconds`.
+        longer than `lag`.
         """
 
 

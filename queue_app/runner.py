@@ -184,7 +184,8 @@ class Runner:
     def _fingerprint(self, job_type: JobType[Any, Any], spec: Spec, attempt: LiveAttempt) -> str | None:
         """The fingerprint of the inputs as they are now; None if one cannot be read."""
         try:
-            return fingerprint(job_type.kind, job_type.version, spec, self._content)
+            place = spec.done_at(self.settings)
+            return fingerprint(job_type.kind, job_type.version, spec, self._content, place)
         except OSError as error:  # the body says so, in its own words
             attempt.log.warning("nothing can be reused, an input is unreadable: %s", error)
             return None
@@ -311,8 +312,12 @@ def _wait(
         refused = Refused(error.retry_after)
         return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, refused)
     else:
-        seconds = min(longest, error.retry_after or limits.paused_seconds)
-        changes = {"reason": error.reason, "due_at": now + timedelta(seconds=seconds), "failure": text}
+        changes = {"reason": error.reason, "due_at": None, "failure": text}
+        if error.until_resumed:
+            changes["has_slot"] = False
+        if asked or not error.until_resumed:
+            seconds = min(longest, error.retry_after or limits.paused_seconds)
+            changes["due_at"] = now + timedelta(seconds=seconds)
         return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, heeded=asked)
     return Verdict(Event.POLL_SCHEDULED, changes, {"why": text})
 

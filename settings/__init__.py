@@ -224,6 +224,7 @@ class Settings(BaseSettings):
             "api_key": SecretStr("sandbox"),
             "organization": "sandbox",
             "listing_lag_seconds": 2.0,
+            "answer_seconds": 5.0,
             "poll_seconds": 1.0,
         }
         set_here = self.providers[name].model_dump(exclude_unset=True) if name in self.providers else {}

@@ -8,6 +8,12 @@ from settings.addresses import is_on_this_machine, is_plain, is_web_address
 from settings.secrets import SHORTEST_KEY
 
 
+def variable_of(name: str, field: str) -> str:
+    """The variable of an account's setting; one that no shell can set has its place in `.env`."""
+    variable = f"TUNEYARD_PROVIDERS__{name.upper()}__{field.upper()}"
+    return variable if variable.isidentifier() else f"{variable} (a line of the file .env, as no shell can set it)"
+
+
 class Section(BaseModel):
     """A frozen group of settings that refuses keys it does not know."""
 
@@ -29,6 +35,7 @@ class ProviderSettings(Section):
     cap_usd: float | None = Field(None, ge=0, description="the most its jobs may cost; more waits for approval")
     cap_usd_a_day: float | None = Field(None, ge=0, description="the most its jobs of 24 hours may cost")
     listing_lag_seconds: float = Field(30.0, ge=0, description="how long a job just created may be missing from lists")
+    answer_seconds: float = Field(60.0, ge=0, description="how long a request may go on after its worker has died")
     poll_seconds: float = Field(30.0, gt=0, description="pause between two looks at a remote job")
 
     @field_validator("base_url")

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from contextlib import closing
+from typing import TYPE_CHECKING
 
 from pydantic import Field
 
 from api_worker.provider import Method, RemoteState, Tuned
 from api_worker.providers import account_of, open_provider
+from queue_app.at_account import server_of
 from queue_app.errors import Transient, TuneyardError
 from queue_app.job_type import ArtifactRef, Attempt, PollAgain, Result, Spec, TakenBack, job
 from tasks.hosting.billing import bill_end, billed
 from tasks.hosting.desk import Desk
-from tasks.hosting.looking import look_at, pause_seconds
+from tasks.hosting.looking import lag_of, look_at, pause_seconds
 from tasks.hosting.reporting import progress_of, why_not, write_report
 from tasks.hosting.training_file import origin
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 FILE_SECONDS = 5.0  # pause while a provider looks through a file
 
@@ -35,6 +40,13 @@ class HostedFinetune(Spec):
     batch_size: int | None = Field(None, ge=1, description="examples a step; default: the provider's choice")
     lora_r: int | None = Field(None, ge=1, description="rank of a LoRA; default: the provider's choice")
     cap_usd: float | None = Field(None, ge=0, description="the most that this may cost; more waits for approval")
+
+    def done_at(self, settings: Settings) -> str:
+        """The account's server: a rehearsal at another one is not the work itself."""
+        try:
+            return server_of(settings.provider(self.provider))
+        except KeyError:  # the body says what is wrong with the name
+            return ""
 
 
 class HostedModel(Result):
@@ -66,9 +78,9 @@ def cancel_remote(spec: HostedFinetune, attempt: Attempt) -> TakenBack:
     """Cancel the remote job, if there is one. What it has finished is paid for, and a retry collects it."""
     account = account_of(attempt.settings, spec.provider)
     with closing(open_provider(spec.provider, account)) as provider:
-        lag = account.listing_lag_seconds
+        lag = lag_of(account)
         try:
-            remote_id = attempt.once("start", _start_nothing, find=provider.find, undo=provider.cancel, lag_seconds=lag)
+            remote_id = attempt.once("start", _start_nothing, find=provider.find, undo=provider.cancel, lag=lag)
         except NothingStarted:
             return TakenBack()
         state = provider.cancel(remote_id)

@@ -11,6 +11,7 @@ from api_worker.provider import providers
 from queue_app.errors import Invalid
 from queue_app.job_type import nearest
 from settings import SANDBOX_PATHS
+from settings.account import variable_of
 from settings.addresses import host_of
 
 if TYPE_CHECKING:
@@ -33,11 +34,10 @@ def account_of(settings: Settings, name: str) -> ProviderSettings:
     try:
         return settings.provider(name)
     except KeyError:
-        known = ["sandbox", *settings.providers]
-        variable = f"TUNEYARD_PROVIDERS__{name.upper()}__API_KEY"
+        known = [*SANDBOX_PATHS, *settings.providers]
         raise Invalid(
             f'there is no provider account "{name}"{nearest(name, known)}; there are {", ".join(sorted(set(known)))}; '
-            f"{variable} sets one up"
+            f"{variable_of(name, 'api_key')} sets one up"
         ) from None
 
 
@@ -53,15 +53,15 @@ def api_of(name: str, account: ProviderSettings) -> str:
         if cloud not in ("", api):
             where = host_of(account.base_url or "")  # the whole may have a password in it
             said = f'account "{name}" is to speak the API of {api}, and {where} is the cloud of {cloud}'
-            raise Invalid(f"{said}; set TUNEYARD_PROVIDERS__{name.upper()}__API={cloud}, or another base_url")
+            raise Invalid(f"{said}; set {variable_of(name, 'api')} to {cloud}, or another base_url")
         return api
     if account.api is None and account.base_url is not None:
         return cloud or COMMON
     word = account.api or name
     raise Invalid(
         f'account "{name}": no provider goes by the name "{word}"{nearest(word, known)}; there are {", ".join(known)}. '
-        f"TUNEYARD_PROVIDERS__{name.upper()}__API says which one the account is at; for a server that speaks OpenAI's "
-        f"API set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL"
+        f"{variable_of(name, 'api')} says which one the account is at; for a server that speaks OpenAI's "
+        f"API set {variable_of(name, 'base_url')}"
     )
 
 
@@ -80,7 +80,7 @@ def open_provider(name: str, account: ProviderSettings) -> Provider:
     """
     api = api_of(name, account)
     if not account.key:
-        raise Invalid(f'account "{name}" has no API key; set TUNEYARD_PROVIDERS__{name.upper()}__API_KEY')
+        raise Invalid(f'account "{name}" has no API key; set {variable_of(name, "api_key")}')
     if account.key_fault:
         raise Invalid(f'account "{name}": {account.key_fault}')
     with LOADING:

@@ -33,6 +33,7 @@ from api_worker.provider import (
 from api_worker.refusals import Meaning, Refusal, error_of
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
+from settings.account import variable_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +95,8 @@ class Account:
             return dataset
         try:
             self._send_content(dataset, path)
+        except NotFound as error:
+            raise not_there_yet(error) from None
         except Permanent as error:
             if error.cause != Cause.USER:
                 raise
@@ -320,7 +323,7 @@ class Account:
 
 
 def _account_id(name: str, organization: str | None) -> str:
-    variable = f"TUNEYARD_PROVIDERS__{name.upper()}__ORGANIZATION"
+    variable = variable_of(name, "organization")
     if organization is None or not organization.strip():
         raise Invalid(f'account "{name}": every path at Fireworks names the account; set {variable} to its id')
     found = ACCOUNT_ID.fullmatch(organization.strip())

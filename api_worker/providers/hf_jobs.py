@@ -222,7 +222,14 @@ class Account:
             content.seek(0)
             sample = base64.b64encode(content.read(512)).decode()
         self._make_private_repository()
-        place = f"{digest}/data.jsonl"
+        try:
+            self._commit(path, digest, sample)
+        except NotFound as error:
+            raise not_there_yet(error) from None
+        return digest
+
+    def _commit(self, path: Path, digest: str, sample: str) -> None:
+        size, place = path.stat().st_size, f"{digest}/data.jsonl"
         asked = {"files": [{"path": place, "size": size, "sample": sample}]}
         told = self._api.send("POST", f"api/datasets/{self._data}/preupload/main", json=asked)
         modes = {file.path: file.upload_mode for file in self._api.typed(Places, told).files}
@@ -236,7 +243,6 @@ class Account:
         body = "".join(f"{json.dumps(row)}\n" for row in (header, change)).encode()
         kind = {"Content-Type": "application/x-ndjson"}
         self._api.send("POST", f"api/datasets/{self._data}/commit/main", content=body, headers=kind)
-        return digest
 
     def _make_private_repository(self) -> None:
         asked = {"name": DATA, "organization": self._space, "type": "dataset", "visibility": "private"}

@@ -29,9 +29,10 @@ from api_worker.provider import (
     progress_of,
     series_of,
 )
-from api_worker.refusals import Refusal, error_of, without_secret
+from api_worker.refusals import cause_of_words, Refusal, error_of, without_secret
 from queue_app.errors import Invalid, NotFound, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
+from settings.account import variable_of
 from settings.addresses import is_on_this_machine, origin_of
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ class Account:
         url = account.base_url or self.dialect.url
         if url is None:
             raise Invalid(
-                f'account "{name}": its servers are its own; set TUNEYARD_PROVIDERS__{name.upper()}__BASE_URL'
+                f'account "{name}": its servers are its own; set {variable_of(name, "base_url")}'
             )
         self._name, self._secret, self._url, self._tier = name, account.api_key, url, account.tier
         self._shown = origin_of(url)
@@ -114,7 +115,7 @@ class Account:
             raise kind(f"{error}; a retry sends the file again", cause=Cause.PROVIDER) from None
         if found.status == "error":
             said = f"{self._name}: the file {file} was refused: {found.status_details or 'no reason was given'}"
-            raise Permanent(said, cause=Cause.DATA)
+            raise Permanent(said, cause=cause_of_words(found.status_details))
         return found.status not in ("pending", "running")  # others show no status, or "uploaded" for good
 
     def start(self, order: Order, key: str) -> str:

@@ -21,7 +21,7 @@ import httpx
 from api_worker import together_answers as answers
 from api_worker.json_api import Answer, JsonApi
 from api_worker.provider import Estimate, Method, Offer, RemoteResult, RemoteState, Tuned, progress_of
-from api_worker.refusals import Meaning, Refusal, error_of
+from api_worker.refusals import Meaning, Refusal, cause_of_words, error_of
 from queue_app.errors import Invalid, NotFound, Permanent, Unauthorized, Unsettled
 from queue_app.lifecycle import Cause
 
@@ -118,7 +118,7 @@ class Account:
         status = found.processing_status
         if status in ("INVALID_FORMAT", "FAILED"):
             why = found.validation_report.error if found.validation_report else None
-            cause = Cause.DATA if status == "INVALID_FORMAT" else Cause.PROVIDER
+            cause = Cause.DATA if status == "INVALID_FORMAT" else cause_of_words(why)
             said = f"{self._name}: the file {file} was refused: {why or 'no reason was given'} ({status})"
             raise Permanent(said, cause=cause)
         return status == "COMPLETED" if status else found.processed is not False

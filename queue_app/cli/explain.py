@@ -90,7 +90,8 @@ def _waits(job: Job, reason: Reason) -> list[str]:
         last = context.read().history(job.id)[-1].detail.get("why")
         return [seen, str(last)] if last else [seen]
     if reason in (Reason.BACKOFF, Reason.BUDGET, Reason.SLOT):
-        return [*_paused(job), f"the next try is {_when(job.due_at)}: {job.failure or _last_word(job)}"]
+        waits = f"the next try is {_when(job.due_at)}" if job.due_at else "it is not tried again by itself"
+        return [*_paused(job), f"{waits}: {job.failure or _last_word(job)}"]
     if reason == Reason.GPU:
         return [f"it waits for its card, the next look is {_when(job.due_at)}: {_last_word(job)}"]
     return [f"it waits for {reason}"]
@@ -116,9 +117,10 @@ def _paused(job: Job) -> list[str]:
     if job.account is None:
         return []
     account = context.store().accounts.get(job.account)
-    if account.paused_until is None or account.paused_until <= datetime.now(UTC):
+    if not account.is_paused:
         return []
-    return [f"the account {account.name} is left alone until {_when(account.paused_until)}: {account.paused_why}"]
+    until = f"`tuneyard providers resume {account.name}`" if account.waits_for_a_person else _when(account.paused_until)
+    return [f"the account {account.name} is left alone until {until}: {account.paused_why}"]
 
 
 def _last_word(job: Job) -> str:

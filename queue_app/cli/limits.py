@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from settings.account import variable_of
+
 if TYPE_CHECKING:
     from queue_app.store.slots import PoolUse
 
@@ -11,7 +13,7 @@ if TYPE_CHECKING:
 def limit_lines(use: PoolUse) -> list[str]:
     """A line for the limit that is set or known, and one for what a refusal made of it."""
     account = use.pool.name.partition("/")[0]
-    setting = f"TUNEYARD_PROVIDERS__{account.upper()}__MAX_JOBS"
+    setting = variable_of(account, "max_jobs")
     if use.pool.size is None:
         lines = [f"nobody knows how many {account} takes at once, so refusals tell; {setting} sets a limit"]
     else:

@@ -131,17 +131,19 @@ def make_absolute(field: FieldInfo, value: Any, base: Path) -> Any:
     return _change_marked(annotation_of(field), None, value, change)
 
 
-def fingerprint(kind: str, version: int, spec: Spec, content: Callable[[str], str]) -> str:
+def fingerprint(kind: str, version: int, spec: Spec, content: Callable[[str], str], place: str = "") -> str:
     """A sha256 (hex) that is equal for equal work: kind, version, and the spec with its defaults.
 
     What the spec marks as a path or an artifact is replaced by `content(value)`, so that the same bytes under another
     name are the same work. `content` sees every such text, also those that name no file (`builtin:…`, a glob, an URL).
+    Work at another `place` is other work.
     """
     dumped = spec.model_dump(mode="json")
     for name, field in type(spec).model_fields.items():
         if name in dumped:
             dumped[name] = _change_marked(annotation_of(field), None, dumped[name], lambda _, text: content(text))
-    canonical = json.dumps([kind, version, dumped], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    canonical = json.dumps(
+        [kind, version, dumped, *filter(None, (place,))], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from queue_app.store.tables import accounts, jobs, pools, remote_looks
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from queue_app.store.database import Database
 
@@ -40,8 +40,9 @@ class Accounts:
         return [Account.model_validate(dict(row)) for row in rows]
 
     def answered(self, name: str) -> None:
-        """It answers: whatever stood against it is over."""
-        self._write(name, failures=0, failing_since=None, paused_until=None, paused_why=None, paused_for=None)
+        """It answers: its silence is over. What it answers to looks says nothing of its balance."""
+        self._write(name, failures=0, failing_since=None)
+        self._end_pause(name, accounts.c.paused_for == Reason.BACKOFF)
 
     def failed(self, name: str, why: str, *, pause_seconds: float | None) -> Account:
         """Count a failure to get an answer; with a pause, nobody asks before it is over."""
@@ -52,9 +53,15 @@ class Accounts:
             self.pause(name, why, now + timedelta(seconds=pause_seconds), Reason.BACKOFF)
         return self.get(name)
 
-    def pause(self, name: str, why: str, until: datetime, reason: Reason) -> None:
-        """Leave an account alone until then."""
-        self._write(name, paused_until=until, paused_why=why, paused_for=reason)
+    def pause(self, name: str, why: str, until: datetime | None, reason: Reason) -> None:
+        """Leave an account alone until then; None: until it is resumed, which no shorter pause takes the place of."""
+        self._write(name)
+        here = [accounts.c.name == name]
+        if until is not None:
+            here.append(or_(accounts.c.paused_for.is_(None), accounts.c.paused_until.is_not(None)))
+        with self.database.writing() as connection:
+            values = {"paused_until": until, "paused_why": why, "paused_for": reason}
+            connection.execute(update(accounts).where(*here).values(values))
 
     def resume(self, name: str) -> int:
         """Ask an account again at once, with the jobs that wait for it, and return how many those are.
@@ -62,7 +69,8 @@ class Accounts:
         Those that wait for a slot or for room under a cap ask again, by the limits that the settings give now. What
         refusals have lowered is forgotten.
         """
-        self.answered(name)
+        self._write(name, failures=0, failing_since=None)
+        self._end_pause(name)
         waits = (
             jobs.c.account == name,
             jobs.c.state == State.WAITING,
@@ -112,6 +120,11 @@ class Accounts:
             connection.execute(delete(remote_looks).where(*here))
             connection.execute(insert(remote_looks), [look.model_dump() for look in news])
             connection.execute(update(jobs).where(*waits, jobs.c.due_at > now).values(due_at=now))
+
+    def _end_pause(self, name: str, *which: ColumnElement[bool]) -> None:
+        nothing = {"paused_until": None, "paused_why": None, "paused_for": None}
+        with self.database.writing() as connection:
+            connection.execute(update(accounts).where(accounts.c.name == name, *which).values(nothing))
 
     def _write(self, name: str, **values: Any) -> None:
         with self.database.writing() as connection:

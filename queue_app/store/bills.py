@@ -146,7 +146,7 @@ class Bills:
             bill, _ = _going(connection, job, account)
             fields = ("quoted_at", "quoted_low_usd", "quoted_high_usd", "quoted_tokens")
             told = {name: getattr(quoted, name) for name in fields} if quoted and bill.quoted_at is None else {}
-            _change(connection, bill, **told, committed_at=bill.committed_at or now)
+            _change(connection, bill, **told, committed_at=bill.committed_at or now, started_at=bill.started_at or now)
             return True
 
     def ls(self) -> list[tuple[Bill, Job]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import insert, select, update
@@ -49,10 +49,10 @@ class Memos:
         with self.database.reading() as connection:
             return read_memo(connection, job_id, step)
 
-    def intend(self, job_id: str, step: str, *, fence: int, acts: bool = False) -> Memo:
+    def intend(self, job_id: str, step: str, *, fence: int, act_seconds: float | None = None) -> Memo:
         """Commit the intent to do a step and return what was known of it before: a memo with `acted_at` unset is new.
 
-        `acts`: where it is new, the action begins at once, and that is committed with it.
+        `act_seconds`: where it is new, the action begins at once and lasts no longer, and that is committed with it.
 
         Raises:
             StaleTransition: the lease was lost
@@ -61,26 +61,26 @@ class Memos:
             _hold(connection, job_id, fence)
             memo = read_memo(connection, job_id, step)
             now = datetime.now(UTC)
-            begun = {"acted_at": now} if acts else {}
+            begun = {} if act_seconds is None else {"acted_at": now + timedelta(seconds=act_seconds)}
             if memo is None:
                 memo = Memo(job_id=job_id, step=step, key=submission_key(job_id, 0), intended_at=now)
                 connection.execute(insert(memos).values(memo.model_dump() | begun))
             elif memo.intended_at is None:  # it was forgotten: a new round goes by a new key
                 memo.key, memo.intended_at = submission_key(job_id, memo.round), now
                 _update(connection, memo, key=memo.key, intended_at=now, **begun)
-            elif memo.acted_at is None and acts:
+            elif memo.acted_at is None and begun:
                 _update(connection, memo, **begun)
             return memo
 
-    def act(self, memo: Memo, *, fence: int) -> None:
-        """Commit that the action begins now.
+    def act(self, memo: Memo, *, fence: int, seconds: float = 0.0) -> None:
+        """Commit that the action has ended in so many seconds: it begins now, or ends now.
 
         Raises:
             StaleTransition: the lease was lost
         """
         with self.database.writing() as connection:
             _hold(connection, memo.job_id, fence)
-            _update(connection, memo, acted_at=datetime.now(UTC))
+            _update(connection, memo, acted_at=datetime.now(UTC) + timedelta(seconds=seconds))
 
     def refuse(self, memo: Memo, *, fence: int) -> None:
         """Commit that the action was refused: a next try looks for it all the same, but waits for no listing.

@@ -106,7 +106,7 @@ class Memo(Row):
     round: int = 0  # how often the step was forgotten
     key: str
     intended_at: Time | None = None
-    acted_at: Time | None = None  # the last time the action was begun
+    acted_at: Time | None = None  # when the action has ended, at the latest; None: it was never begun
     done: bool = False
     value: Any = None
 
@@ -192,10 +192,21 @@ class Account(Row):
     name: str
     failures: int = 0  # answers it owed in a row
     failing_since: Time | None = None
-    paused_until: Time | None = None  # it is left alone until then
+    paused_until: Time | None = None  # it is left alone until then; None, with a reason: until it is resumed
     paused_why: str | None = None
     paused_for: Reason | None = None
     looked_at: Time | None = None  # when all of its jobs were listed last
+
+    @property
+    def waits_for_a_person(self) -> bool:
+        """Whether it is left alone until somebody resumes it."""
+        return self.paused_for is not None and self.paused_until is None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is left alone now."""
+        is_over = self.paused_until is None or self.paused_until <= datetime.now(UTC)
+        return self.waits_for_a_person or not is_over
 
 
 class RemoteLook(Row):
@@ -235,6 +246,7 @@ class Bill(Row):
     approved_by: str | None = None
     approved_usd: float | None = None  # up to so much; None: a price that nobody knew
     committed_at: Time | None = None  # since when it counts against the caps
+    started_at: Time | None = None  # when its create was sent last, unless that was refused
     billed_at: Time | None = None
     billed_tokens: int | None = None
     billed_usd: float | None = None  # None: the provider does not tell

@@ -17,13 +17,14 @@ from sqlalchemy.exc import IntegrityError
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import Event, Reason, State
 from queue_app.store.rows import Pool
-from queue_app.store.tables import jobs, memos, pools
+from queue_app.store.tables import bills, jobs, pools
 from queue_app.store.transitions import lock, move, write_as_holder
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from queue_app.store.database import Database
+    from queue_app.store.rows import Job
 
 Rank = tuple[int, datetime, str]  # the smallest goes first; the last part is the job's id
 UNKNOWN_SIZE = 10  # of a pool that tells no size: so many more at once are tried before a refusal tells
@@ -201,17 +202,30 @@ class Slots:
         with self.database.reading() as connection:
             return int(connection.execute(query).scalar_one())
 
-    def starts(self, pool: str, step: str) -> list[datetime]:
-        """When jobs began a step with a slot of a pool, in the last 24 hours, oldest first."""
-        query = (
-            select(memos.c.acted_at)
-            .join(jobs, jobs.c.id == memos.c.job_id)
-            .where(jobs.c.pool == pool, memos.c.step == step)
-            .where(memos.c.acted_at > datetime.now(UTC) - timedelta(hours=24))
-            .order_by(memos.c.acted_at)
-        )
+    def starts(self, pool: str, *, but: str) -> list[datetime]:
+        """When starts of a pool were sent in the last 24 hours, oldest first, without that of the key `but`."""
         with self.database.reading() as connection:
-            return list(connection.execute(query).scalars())
+            return _starts(connection, pool, but)
+
+    def begin_start(self, job: Job, pool: str, key: str, a_day: int | None) -> list[datetime]:
+        """Count the start of a key, unless a day allows no more; return the others of the last 24 hours.
+
+        Raises:
+            StaleTransition: the lease was lost
+        """
+        with self.database.writing() as connection:
+            write_as_holder(connection, job.id, job.attempt, pool=pool)
+            _locked(connection, pool)  # whoever counts the same starts waits here
+            others = _starts(connection, pool, key)
+            if a_day is None or len(others) < a_day:
+                values = {"started_at": datetime.now(UTC)}
+                connection.execute(update(bills).where(bills.c.key == key).values(values))
+            return others
+
+    def refuse_start(self, key: str) -> None:
+        """Count the start of a key no more."""
+        with self.database.writing() as connection:
+            connection.execute(update(bills).where(bills.c.key == key).values(started_at=None))
 
 
 def give_free(connection: Connection, pool: str, rules: SlotRules, *, actor: str) -> int:
@@ -232,6 +246,17 @@ def lower(connection: Connection, pool: str, rules: SlotRules, refused: Refused)
     pause = timedelta(seconds=seconds)
     values = {"believed": held(connection, pool), "probe_at": datetime.now(UTC) + pause}
     connection.execute(update(pools).where(pools.c.name == pool).values(values))
+
+
+def _starts(connection: Connection, pool: str, but: str) -> list[datetime]:
+    query = (
+        select(bills.c.started_at)
+        .join(jobs, jobs.c.id == bills.c.job_id)
+        .where(jobs.c.pool == pool, bills.c.key != but)
+        .where(bills.c.started_at > datetime.now(UTC) - timedelta(hours=24))
+        .order_by(bills.c.started_at)
+    )
+    return list(connection.execute(query).scalars())
 
 
 def held(connection: Connection, pool: str) -> int:

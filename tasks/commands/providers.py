@@ -76,8 +76,9 @@ def _stands(account: Account | None) -> tuple[str, str]:
     """In a word, and why."""
     if account is None:
         return "–", ""
-    if account.paused_until is not None and account.paused_until > datetime.now(UTC):
-        return "paused", f"left alone until {account.paused_until:%m-%d %H:%M} UTC: {account.paused_why}"
+    if account.is_paused:
+        until = f"{account.paused_until:%m-%d %H:%M} UTC" if account.paused_until else "it is resumed"
+        return "paused", f"left alone until {until}: {account.paused_why}"
     return ("silent", f"owes {account.failures} answers in a row") if account.failures else ("answers", "")
 
 

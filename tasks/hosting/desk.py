@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from api_worker.catalogue import Wanted, catalogue
+from api_worker.catalogue import Wanted, catalogue, nearest_names
 from api_worker.provider import Order
 from api_worker.providers import api_of, is_free
 from api_worker.quotes import Need, ending, machine_of, over, quote, said
@@ -15,6 +15,7 @@ from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError, Unauth
 from queue_app.lifecycle import Cause
 from queue_app.store.money import Caps, Quoted, sum_of
 from tasks.hosting.limits import Limit, Sayings, limit_of
+from tasks.hosting.looking import lag_of
 from tasks.hosting.run_time import run_time
 from tasks.hosting.training_file import AskedFile, origin, target_of, write_training_file
 
@@ -69,7 +70,7 @@ class Desk:
             if sent.get("server", "") != self.place.server:
                 raise self._to_send_again(field, f"{sent['file']} is at another server than the account")
         looked_at = begun or self.place.job.has_slot  # before it asked for the slot that it was given
-        if not looked_at and not all(self._is_ready(field, sent, datasets[field]) for field, sent in files.items()):
+        if not looked_at and not all(self._is_ready(field, datasets[field], order, sent) for field, sent in files.items()):
             return None
         holdout = files.get("holdout")
         return replace(
@@ -92,22 +93,46 @@ class Desk:
                 lambda key: self._create(order, key),
                 find=self.provider.find,
                 undo=self.provider.cancel,
-                lag_seconds=self.account.listing_lag_seconds,
+                lag=lag_of(self.account),
             )
         except Permanent as error:
             if error.undone:
                 self._send_again_what_is_gone()
+                self._add_what_to_use(error, order)
             raise
         return remote_id
+
+    def _add_what_to_use(self, error: Permanent, order: Order) -> None:
+        """Say to a refusal what ends there, or which models like the one that it names there are."""
+        wanted = self.wanted(order)
+        more = list(self.warnings(wanted)) if error.cause == Cause.PROVIDER else []
+        if order.base_model in str(error):
+            more.append(self._nearest(order.base_model))
+        error.args = ("; ".join(filter(None, (str(error), *more))),)
+
+    def _nearest(self, model: str) -> str:
+        """The models most like one that is not there; of a server of the user's own by what it offers."""
+        names = [row.name for row in self.rows.models_of("" if self._is_own_server else self.api)]
+        try:
+            names = names or [offer.model for offer in self.provider.offers()]
+        except TuneyardError as error:
+            self.attempt.log.warning("%s does not tell its models: %s", self.name, error)
+        near = [] if model in names else nearest_names(model, names)
+        return f"nearest: {', '.join(near)}" if near else ""
 
     def _create(self, order: Order, key: str) -> str:
         """Create the remote job; one that might have been there, and is not, may have no slot yet."""
         try:
-            self._take_slot(self.wanted(order), is_held=False)
+            self._take_slot(self.wanted(order), is_held=False, begins=True)
         except TuneyardError as error:
             error.undone = True
             raise
-        return self.provider.start(order, key)
+        try:
+            return self.provider.start(order, key)
+        except TuneyardError as error:
+            if error.undone:
+                self.place.refuse_start()
+            raise
 
     def hold_slot(self, order: Order) -> None:
         """Keep the slot of a remote job that goes on, also of one that was adopted."""
@@ -183,7 +208,7 @@ class Desk:
         sent: dict[str, Any] = self.attempt.once(SENT[field], send)
         return sent
 
-    def _is_ready(self, field: str, sent: dict[str, Any], ref: str | None) -> bool:
+    def _is_ready(self, field: str, ref: str | None, order: Order, sent: dict[str, Any]) -> bool:
         try:
             return self.provider.is_ready(sent["file"])
         except Unauthorized:
@@ -194,6 +219,9 @@ class Desk:
             error.forget = (SENT[field],)  # a retry sends what the data is then
             if error.cause == Cause.DATA:
                 error.args = (f"{error}; {origin({field: ref})}",)
+            elif not isinstance(error, NotFound):
+                check = f"`tuneyard data check FILE --target {target_of(self.api, order.method).name}`"
+                error.args = (f"{error}; {check} shows whether the rows are in order, and a retry sends them again",)
             raise
 
     def _send_again_what_is_gone(self) -> None:
@@ -257,7 +285,7 @@ class Desk:
         found = run_time(self.place.store, self.name, order.base_model, need.trained) if machine else None
         return replace(need, machine=machine, seconds=(found.fastest, found.slowest) if found else None)
 
-    def _take_slot(self, wanted: Wanted, *, is_held: bool) -> None:
+    def _take_slot(self, wanted: Wanted, *, is_held: bool, begins: bool = False) -> None:
         listing = self.rows.listings.get(self.api)
         if listing is not None and listing.slots == "none":
             return
@@ -270,6 +298,8 @@ class Desk:
             return
         a_day = self._limit("jobs_a_day", wanted, told.told_a_day)
         self.place.take_slot(pool, size=at_once.value, source=at_once.source, a_day=a_day.value)
+        if begins:
+            self.place.begin_start(pool, a_day.value)
 
     def _limit(self, what: What, wanted: Wanted, told: int | None) -> Limit:
         """What holds; of a server of the user's own the catalogue knows nothing."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from api_worker.catalogue import LIMITS
+from settings.account import variable_of
 
 if TYPE_CHECKING:
     from api_worker.catalogue import Figure, What
@@ -30,7 +31,7 @@ class Sayings:
 
 def setting_of(name: str, what: What) -> str:
     """The environment variable that sets a limit of an account."""
-    return f"TUNEYARD_PROVIDERS__{name.upper()}__{LIMITS[what].upper()}"
+    return variable_of(name, LIMITS[what])
 
 
 def limit_of(name: str, account: ProviderSettings | None, what: What, said: Sayings) -> Limit:

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from api_worker.provider import RemoteState
+from queue_app.job_type import Lag
 from queue_app.store.rows import RemoteLook
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 FEW = 10  # jobs that are looked at one by one, however short the pause
 REQUESTS_A_SECOND = 0.5  # that single looks may make at one account, each being up to two requests
 LISTED = 2000  # jobs of an account that a look goes through, newest first
+
+
+def lag_of(account: ProviderSettings) -> Lag:
+    """How late an account may show a job that was created there."""
+    return Lag(account.listing_lag_seconds, account.answer_seconds)
 
 
 def is_busy(held: int, account: ProviderSettings) -> bool:

@@ -41,8 +41,10 @@ def why_not(place: AtAccount, remote: RemoteJob, sent: str) -> TuneyardError:
         text = f"{where} was cancelled at the provider, by somebody else; a retry starts another one"
         return Permanent(text, cause=Cause.PROVIDER, forget=("start",))
     if remote.cause == Cause.QUOTA:
-        paused = AccountPaused(f"{where} ended for want of money or quota: {remote.failure}", cause=Cause.QUOTA)
-        paused.forget = ("start",)
+        advice = f"add some, then `tuneyard providers resume {place.name}` starts another one"
+        paused = AccountPaused(f"{where} ended for want of money or quota: {remote.failure}; {advice}")
+        paused.cause, paused.forget = Cause.QUOTA, ("start",)
+        paused.until_resumed = True  # what is created and ends so again may be billed each time
         return paused
     cause = remote.cause or Cause.PROVIDER
     forget = ("start", *UPLOADS) if cause == Cause.DATA else ("start",)

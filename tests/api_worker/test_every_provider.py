@@ -545,11 +545,13 @@ def test_a_key_that_the_server_repeats_is_in_no_error_and_no_log(
 def test_a_server_that_is_not_there_is_named(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with odd_server({}) as server:
         account: ProviderSettings = server.account_at(api)
+    account = account.model_copy(update={"base_url": f"{account.base_url}/canary"})
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # no proxy leads to this machine
     with closing(open_provider("acme", account)) as provider:
         with pytest.raises(Transient, match=str(server.port)) as caught:
             provider.start(Order("m", "f"), "ty-aaaaaaaaaa")
         assert SECRET not in written(caught.value)
+        assert "canary" not in str(caught.value), "a path may be what opens the door"
 
 
 @pytest.mark.parametrize("mistake", ["\n", "\u2026", "\x00"])

@@ -362,10 +362,42 @@ def test_a_job_that_ends_for_want_of_money_pauses_the_account_and_waits(
             return yard.store.read.job(job_id).reason == Reason.BUDGET
 
         eventually(waits, what="the wait for money")
-        assert yard.store.accounts.get("acme").paused_until is not None
+        waiting, account = yard.store.read.job(job_id), yard.store.accounts.get("acme")
+        assert (waiting.due_at, waiting.has_slot) == (None, False)  # another one would cost as much, and end so too
+        assert (account.is_paused, account.paused_until) == (True, None)
+        assert "`tuneyard providers resume acme` starts another one" in str(waiting.failure)
         yard.store.accounts.resume("acme")
         job = yard.finish(job_id)
     assert job.state == State.SUCCEEDED, job.failure
+
+
+def test_every_create_of_a_day_counts_and_a_job_does_not_stand_in_its_own_way(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "job:broken*1") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account().model_copy(update={"max_jobs_a_day": 2}))
+        broken = yard(KIND, **order)
+        assert broken.state == State.FAILED
+        yard.store.retry(broken.id, actor="test")
+        assert yard.finish(broken.id).state == State.SUCCEEDED
+        third = yard.submit(KIND, **{**order, "epochs": 1})
+
+        def waits() -> bool:
+            yard.runner.run(job_id=third)
+            return yard.store.read.job(third).reason == Reason.SLOT
+
+        eventually(waits, what="the wait for another day")
+        assert sandbox.ledger()["jobs_created"] == 2
+    assert "takes 2 jobs a day" in str(yard.store.read.job(third).failure)
+
+
+def test_what_another_server_made_is_not_reused(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
+    with serve(tmp_path / "rehearsal") as sandbox:
+        assert run_here.with_provider("acme", sandbox.account())(KIND, **order).state == State.SUCCEEDED
+    with serve(tmp_path / "real") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order)
+        assert sandbox.ledger()["jobs_created"] == 1
+    assert (job.state, job.reused_from) == (State.SUCCEEDED, None)
 
 
 def test_a_cancel_without_a_key_is_tried_again(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_a_name_that_only_looks_like_a_vendors_is_not_the_vendors() -> None:
 
 
 def test_an_account_that_speaks_one_api_at_the_cloud_of_another_is_refused() -> None:
-    with pytest.raises(Invalid, match="the cloud of nebius; set TUNEYARD_PROVIDERS__MINE__API=nebius"):
+    with pytest.raises(Invalid, match="the cloud of nebius; set TUNEYARD_PROVIDERS__MINE__API to nebius"):
         api_of("mine", ProviderSettings(api="openai", base_url=VENDORS["nebius"]))
 
 

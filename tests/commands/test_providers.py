@@ -95,6 +95,13 @@ def test_a_provider_that_is_not_there_is_answered_with_the_nearest(capsys: pytes
     assert "set TUNEYARD_PROVIDERS__TOGETHER__API_KEY" in capsys.readouterr().err
 
 
+def test_every_account_at_the_sandbox_can_be_handled(capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "slots", "sandbox-mistral")[0]["pool"] == "sandbox-mistral"
+    assert told(capsys, "resume", "sandbox-together")["account"] == "sandbox-together"
+    assert run(["providers", "show", "sandbox-together"]) == 0
+    assert "MAX_JOBS (a line of the file .env, as no shell can set it)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_slots_tell_foreign_jobs_from_ours(
     yard: Store, tmp_path: Path, at: Callable[[Served], None], capsys: pytest.CaptureFixture[str]
 ) -> None:

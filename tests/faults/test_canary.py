@@ -32,7 +32,7 @@ PATIENCE_SECONDS = 100.0
 
 def account(yard: Yard, name: str, api: str, url: str) -> None:
     told = {"API": api, "BASE_URL": url, "API_KEY": CANARY, "ORGANIZATION": ORGANIZATION}
-    told |= {"POLL_SECONDS": "0.3", "LISTING_LAG_SECONDS": "0"}
+    told |= {"POLL_SECONDS": "0.3", "LISTING_LAG_SECONDS": "0", "ANSWER_SECONDS": "0"}
     yard.environment |= {f"TUNEYARD_PROVIDERS__{name.upper()}__{field}": value for field, value in told.items()}
 
 

@@ -44,7 +44,7 @@ def tuneyard(yard: Yard, *words: str) -> Any:
 def run(yard: Yard, sandbox: Served, api: str, *changes: str) -> dict[str, str]:
     """Run the recipe at an account of the sandbox; the jobs by agent, all of which begin at once."""
     account = {"API": api, "BASE_URL": sandbox.base_url(api), "API_KEY": "key", "POLL_SECONDS": "0.3"}
-    account |= {"LISTING_LAG_SECONDS": "0"}
+    account |= {"LISTING_LAG_SECONDS": "0", "ANSWER_SECONDS": "0"}
     yard.environment |= {f"TUNEYARD_PROVIDERS__STUDIO__{name}": value for name, value in account.items()}
     words = [word for change in ("steps.tuned.provider=studio", *changes) for word in ("--set", change)]
     ids = tuneyard(yard, "run", str(find_shipped("recipes") / "five_agents.yaml"), *words, "--detach")["jobs"]

@@ -127,6 +127,7 @@ def test_a_killed_api_worker_makes_no_second_remote_job(yard: Yard, examples: st
             "TUNEYARD_PROVIDERS__HERE__BASE_URL": sandbox.url,
             "TUNEYARD_PROVIDERS__HERE__API_KEY": "key",
             "TUNEYARD_PROVIDERS__HERE__LISTING_LAG_SECONDS": "4",
+            "TUNEYARD_PROVIDERS__HERE__ANSWER_SECONDS": "2",
             "TUNEYARD_PROVIDERS__HERE__POLL_SECONDS": "0.3",
         }
         yard.start("worker api")

@@ -66,7 +66,9 @@ def test_who_waits_for_a_slot_or_for_another_job_has_had_its_answer(store: Store
 def started(store: Store, pool: str, *, a_day: int) -> None:
     """Start a remote job there."""
     here = place(store)
+    here.commit(Quoted(0.0, 0.0), NO_CAPS)
     here.take_slot(pool, size=None, a_day=a_day)
+    here.begin_start(pool, a_day)
     memo = store.memos.intend(here.job.id, "start", fence=1)
     store.memos.act(memo, fence=1)
     store.memos.remember(memo, "remote-1", fence=1)
@@ -228,6 +230,47 @@ def test_no_more_start_in_a_day_than_the_provider_takes(store: Store) -> None:
     assert caught.value.reason == Reason.SLOT
     assert caught.value.retry_after is not None
     assert 86000 < caught.value.retry_after <= 86400
+
+
+def test_a_start_is_none_of_the_others_that_a_day_allows(store: Store) -> None:
+    here = place(store)
+    here.commit(Quoted(0.0, 0.0), NO_CAPS)
+    for _ in range(2):  # it is sent once more, after an answer that was lost
+        here.take_slot("acme/m", size=None, a_day=1)
+        here.begin_start("acme/m", 1)
+
+
+def test_two_that_were_let_in_at_once_do_not_both_start_on_a_day_that_allows_one(store: Store) -> None:
+    first, second = place(store), place(store)
+    for here in (first, second):
+        here.commit(Quoted(0.0, 0.0), NO_CAPS)
+        here.take_slot("acme/m", size=None, a_day=1)
+    first.begin_start("acme/m", 1)
+    with pytest.raises(AccountPaused, match="takes 1 jobs a day"):
+        second.begin_start("acme/m", 1)
+
+
+def test_a_start_that_was_refused_leaves_the_day_to_others(store: Store) -> None:
+    first = place(store)
+    first.commit(Quoted(0.0, 0.0), NO_CAPS)
+    first.begin_start("acme/m", 1)
+    first.refuse_start()
+    started(store, "acme/m", a_day=1)
+
+
+def test_what_waits_for_a_person_is_ended_by_no_answer_and_no_shorter_pause(store: Store) -> None:
+    error = AccountPaused("acme: a job ended for want of money")
+    error.until_resumed = True
+    with pytest.raises(AccountPaused), place(store).asked():
+        raise error
+    store.accounts.pause("acme", "no answer", datetime.now(UTC), Reason.BACKOFF)
+    store.accounts.answered("acme")
+    with pytest.raises(AccountPaused, match="for want of money") as caught, place(store).asked():
+        pytest.fail("nobody may ask it now")
+    assert (caught.value.until_resumed, caught.value.reason) == (True, Reason.BUDGET)
+    store.accounts.resume("acme")
+    with place(store).asked():
+        pass
 
 
 def test_the_same_file_is_sent_once(store: Store) -> None:

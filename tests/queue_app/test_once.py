@@ -14,7 +14,7 @@ from pydantic import Field
 
 from queue_app import at_account, attempt
 from queue_app.errors import AccountPaused, Permanent, Throttled, Transient, Unsettled
-from queue_app.job_type import Attempt, PollAgain, Result, Spec, TakenBack, job
+from queue_app.job_type import Attempt, Lag, PollAgain, Result, Spec, TakenBack, job
 from queue_app.lifecycle import Cause, Event, Reason, State
 from queue_app.store import memos
 
@@ -45,6 +45,7 @@ class Order(Spec):
     """What is ordered."""
 
     lag_seconds: float = Field(0.0, description="how long a listing may lag")
+    answer_seconds: float = Field(0.0, description="how long a request may go on")
 
 
 class Bought(Result):
@@ -66,7 +67,7 @@ def buying(run_here: RunHere, provider: Provider, *, fault: list[BaseException])
 
     def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
         remote = attempt.once(
-            "start", create, find=provider.find, undo=provider.taken_back.append, lag_seconds=spec.lag_seconds
+            "start", create, find=provider.find, undo=provider.taken_back.append, lag=Lag(spec.lag_seconds, spec.answer_seconds)
         )
         return Bought(remote=remote)
 
@@ -115,6 +116,43 @@ def test_a_listing_that_lags_is_waited_for_and_counts_no_failure(run_here: RunHe
     assert len(provider.created) == 1
 
 
+def make_due(here: RunHere, job_id: str) -> None:
+    with here.store.database.writing() as connection:
+        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at")
+
+
+def test_the_lag_of_a_list_counts_from_the_end_of_a_slow_create(run_here: RunHere):
+    provider = Provider()
+    provider.listed = False
+
+    def create(key: str) -> str:
+        provider.create(key)
+        with run_here.store.database.writing() as connection:  # it began long ago
+            connection.exec_driver_sql("UPDATE memo SET acted_at = '2001-01-01 00:00:00.000000'")
+        raise Transient("dropped", retry_after=0.01)
+
+    def buy(spec: Order, attempt: Attempt) -> Bought:
+        return Bought(remote=attempt.once("start", create, find=provider.find, lag=Lag(spec.lag_seconds)))
+
+    here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
+    job_id = here.submit("thing.buy", lag_seconds=30)
+    for _ in range(2):
+        here.runner.run(job_id=job_id)
+        make_due(here, job_id)
+    assert len(provider.created) == 1
+
+
+def test_the_lag_counts_from_when_the_answer_is_due_where_nobody_lived_to_see_it(run_here: RunHere):
+    provider = Provider()
+    provider.listed = False
+    here = buying(run_here, provider, fault=[Death()])
+    job_id = here.submit("thing.buy", answer_seconds=30)
+    die_and_be_swept(here, job_id)
+    here.runner.run(job_id=job_id)
+    waiting = here.store.read.job(job_id)
+    assert (waiting.state, waiting.reason, len(provider.created)) == (State.WAITING, Reason.REMOTE, 1)
+
+
 def test_what_was_never_created_is_created_after_the_lag(run_here: RunHere):
     provider = Provider()
 
@@ -125,7 +163,7 @@ def test_what_was_never_created_is_created_after_the_lag(run_here: RunHere):
 
     def buy(spec: Order, attempt: Attempt) -> Bought:
         action = actions.pop(0) if len(actions) > 1 else actions[0]
-        return Bought(remote=attempt.once("start", action, find=provider.find, lag_seconds=spec.lag_seconds))
+        return Bought(remote=attempt.once("start", action, find=provider.find, lag=Lag(spec.lag_seconds, spec.answer_seconds)))
 
     here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
     done = here("thing.buy", lag_seconds=0.1)

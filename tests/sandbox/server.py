@@ -58,6 +58,7 @@ class Served:
             api_key=SecretStr(SECRET),
             organization=ORGANIZATION,
             listing_lag_seconds=listing_lag_seconds,
+            answer_seconds=0.0,
             poll_seconds=0.05,
         )
 

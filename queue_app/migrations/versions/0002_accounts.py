@@ -95,6 +95,7 @@ def upgrade() -> None:
         sa.Column("approved_by", sa.String(), nullable=True),
         sa.Column("approved_usd", sa.Float(), nullable=True),
         sa.Column("committed_at", UTCDateTime(), nullable=True),
+        sa.Column("started_at", UTCDateTime(), nullable=True),
         sa.Column("billed_at", UTCDateTime(), nullable=True),
         sa.Column("billed_tokens", sa.BigInteger(), nullable=True),
         sa.Column("billed_usd", sa.Float(), nullable=True),

@@ -9,6 +9,8 @@ from api_worker.catalogue import LIMITS, Wanted, catalogue
 from api_worker.providers import account_of, api_of, is_free
 from queue_app.errors import Invalid, NotFound
 from queue_app.job_type import nearest
+from settings import SANDBOX_PATHS
+from settings.account import variable_of
 
 if TYPE_CHECKING:
     from api_worker.catalogue import Catalogue, Figure, Listing, What
@@ -43,7 +45,7 @@ class Known:
 
     def variable(self, field: str) -> str:
         """The environment variable of a setting of the account."""
-        return f"TUNEYARD_PROVIDERS__{self.name.upper()}__{field.upper()}"
+        return variable_of(self.name, field)
 
     def limit(self, what: What, model: str = "*") -> int | None:
         """What the settings say, else the catalogue; None: nobody knows."""
@@ -73,6 +75,8 @@ def find_known(settings: Settings, name: str) -> Known:
     """
     known = {each.name: each for each in all_known(settings)}
     rows = catalogue(settings.catalogue)
+    if name in SANDBOX_PATHS and name not in known:  # it is there without being set up, and not listed
+        return _known(settings, name)
     if name not in known and name in rows.listings:  # every account at it has another name
         return Known(name, name, catalogue=rows)
     if name not in known:

@@ -79,11 +79,14 @@ def leave_out_harmless(there: dict[str, Any], known: frozenset[str]) -> None:
         del there[key]
 
 
-def unknown_problem(where: str, key: str, told: str, known: frozenset[str], *, fixable: bool = False) -> Problem:
-    """An unknown key; `told` is what is said of it, with {} in its place."""
+def unknown_problem(
+    place: tuple[str, str], told: str, known: frozenset[str], *, fixable: bool = False, drops: bool = True
+) -> Problem:
+    """An unknown key, and where it stands; `told` is what is said of it, with {} in its place."""
+    where, key = place
     shown = _shown(key)
     text, repair = told.format(f'key "{shown}"'), _leave_out(known, fixable)
-    return Problem(f"{where}.{shown}" if where else shown, text, repair, fixable)
+    return Problem(f"{where}.{shown}" if where else shown, text, repair, fixable, fixable and drops)
 
 
 @lru_cache(10_000)
