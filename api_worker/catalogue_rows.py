@@ -53,6 +53,7 @@ class Listing(Entry):
     note: str = ""
     domains: tuple[Text, ...] = ()  # where its own cloud is reached; whatever ends with one of them is in it
     anywhere: bool = False  # and under names of its customers' own, on any machine but this one
+    bills_holdout: bool = False  # it measures on the holdout once an epoch for sure, and bills those tokens
     all_models: bool = False  # its [[model]] rows are all that can be tuned there; else they are those that are known
 
     @property

@@ -102,9 +102,10 @@ def seen(job: Job) -> RemoteJob:
     said = job.failure or ""
     if NO_SLOT.search(said):
         return replace(look, failure=said, cause=Cause.QUOTA, wants_slot=True)
-    whose = cause_of_words(said) if job.status == "FAILED_VALIDATION" else Cause.PROVIDER
+    invalid = job.status == "FAILED_VALIDATION"  # then nothing was trained, whosever matter it is
+    whose = cause_of_words(said) if invalid else Cause.PROVIDER
     cause = Cause.QUOTA if NO_MONEY.search(said) else whose
-    return replace(look, failure=said or None, cause=cause)
+    return replace(look, failure=said or None, cause=cause, is_billed=False if invalid else None)
 
 
 def as_sent(told: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from api_worker.refusals import NO_SLOT, Meaning, cause_of, meaning_of
 from queue_app.lifecycle import Cause
 
 DATED = "%Y-%m-%d"
+FILES = ("training_file", "validation_file")  # as an error's parameter
 KEY = "tuneyard"  # the metadata pair that carries the submission key
 ABOUT_JOBS = re.compile(r"(?i)\b(fine-tun\w* )?jobs?\b")
 KEY_IN_SUFFIX = re.compile(r"(?:^|-)(ty-[a-z2-7]{10}(?:-\d+)?)$")

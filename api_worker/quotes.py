@@ -57,8 +57,8 @@ def quote(catalogue: Catalogue, need: Need, today: date) -> Quote:
     """The price of a piece of work.
 
     Tokens × epochs × price, and never less than the minimum. The low end leaves out what may be charged: measuring on
-    the holdout, a minimum that some models are exempt of, and the margin of a count with another tokenizer. Where hours
-    are billed: as long as it may run × price, with a margin on both sides.
+    the holdout where that is not sure to be billed, a minimum that some models are exempt of, and the margin of a count
+    with another tokenizer. Where hours are billed: as long as it may run × price, with a margin on both sides.
     """
     wanted = need.wanted
     price = catalogue.figure("usd_per_million_tokens", wanted)
@@ -68,7 +68,9 @@ def quote(catalogue: Catalogue, need: Need, today: date) -> Quote:
     if price is not None:
         margin = 0.0 if need.exact else COUNT_MARGIN
         measured = need.holdout_tokens * need.epochs
-        low = need.trained * (1 - margin) * price.value / MILLION
+        listing = catalogue.listings.get(wanted.provider)
+        sure = measured if listing is not None and listing.bills_holdout else 0
+        low = (need.trained + sure) * (1 - margin) * price.value / MILLION
         high = max((need.trained + measured) * (1 + margin) * price.value / MILLION, minimum.value if minimum else 0.0)
     notes, impossible = _standing(catalogue, need, today)
     if price is None and hourly is None:

@@ -110,7 +110,9 @@ def _error_of(account: str, refusal: Refusal, meaning: Meaning) -> TuneyardError
             advice = f"the account's quota or balance is used up; top it up, then `tuneyard providers resume {account}`"
             return AccountPaused(f"{advice}. {said}", retry_after=pause, cause=Cause.QUOTA)
         case Meaning.RIGHTS:
-            return Unauthorized(f"{said}{_ADVICE.get(code or status or 0) or _ADVICE.get(status or 0, '')}", cause=Cause.PROVIDER)
+            return Unauthorized(
+                f"{said}{_ADVICE.get(code or status or 0) or _ADVICE.get(status or 0, '')}", cause=Cause.PROVIDER
+            )
         case Meaning.CLOSED:
             return Permanent(f"{said}; the provider has closed this{ELSEWHERE}", cause=Cause.PROVIDER)
         case Meaning.PERMANENT:
@@ -131,8 +133,8 @@ def cause_of_words(said: str | None) -> Cause:
 
 
 def not_there_yet(error: NotFound) -> Transient:
-    """What holds a file was made a moment ago, and is not there for the request that fills it."""
-    later = Transient(f"{error}; what was just made there may show in a moment")
+    """What a 404 during an upload means: what holds the file was made a moment ago, and may show late."""
+    later = Transient(f"{error}; what was just made there may show late, so it is sent again", cause=error.cause)
     later.undone = True  # it answers
     return later
 

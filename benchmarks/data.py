@@ -146,7 +146,7 @@ def base_rows(path: Path | None, count: int) -> list[dict[str, Any]]:
         pairs = [(row["question"], row["answer"]) for row in rows]
     else:
         texts = [" ".join(text.split()) for text in topics.values()]
-        cut = [text[at : at + 480] for text in texts for at in range(0, len(text) - 480, 60)]
+        cut = [text[at : at + 480] for text in texts for at in range(0, len(text) - 480, 50)]
         pairs = [(f"Continue: {text[:120]}", text[120:]) for text in cut]
     if len(pairs) < count:
         sys.exit(f"{len(pairs)} rows are too few for {count}; take a smaller --examples")

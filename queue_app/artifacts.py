@@ -218,6 +218,7 @@ class JobArtifacts:
 
     store: ArtifactStore
     job_id: str
+    workdir: Path | None = None  # the job's own folder, if it has one
     parents: set[str] = field(default_factory=set)
 
     def resolve(self, ref: str) -> Path:
@@ -231,8 +232,13 @@ class JobArtifacts:
         return self.store.fetch(artifact.id)
 
     def publish(self, path: Path, *, kind: str, name: str | None = None) -> str:
-        """Move a file or folder into the store and return its id."""
+        """Move a file or folder into the store and return its id.
+
+        Of what lies in the job's own folder nothing stays there, if the store copied it or had it already, either.
+        """
         published = self.store.publish(path, kind=kind, name=name, job_id=self.job_id, parents=self.parents)
+        if self.workdir in path.parents and not path.is_symlink():
+            _remove(path)
         return published.id
 
     def lineage(self) -> list[Ancestor]:

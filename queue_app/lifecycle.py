@@ -79,8 +79,8 @@ class Event(StrEnum):
 
 FINAL = frozenset({State.SUCCEEDED, State.FAILED, State.CANCELLED})
 CLAIMABLE = frozenset({State.QUEUED, State.WAITING})
-# A cap or an account said no. Such a job asks again by itself, soon where room is made and else now and then; but what
-# is sure to help is a person's word or money.
+# A cap or an account said no. Most such jobs ask again by themselves, soon where room is made and else now and then;
+# but what is sure to help is a person's word or money.
 NEEDS_A_PERSON = frozenset({Reason.APPROVAL, Reason.BUDGET})
 
 _NEW: frozenset[State] = frozenset()

@@ -104,7 +104,7 @@ class Runner:
                     f"{error.filename or 'the folder of the job'}: the job's log cannot be written ({error.strerror}); "
                     f"put that right, then `tuneyard jobs retry {job.id}`"
                 )
-            artifacts = JobArtifacts(self.artifacts, job.id)
+            artifacts = JobArtifacts(self.artifacts, job.id, self.settings.home.absolute() / "jobs" / job.id)
             attempt = LiveAttempt(self.store, job, self.settings, artifacts, self.stopping, logger, self.call)
             self._attend(attempt, trouble)
 

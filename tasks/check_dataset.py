@@ -75,7 +75,7 @@ class CheckedDataset(Result):
     warnings: int
     found: dict[str, int] = Field(description="findings by rule, with those repaired or set aside")
     fixed: dict[str, int] = Field(description="repairs by rule")
-    dropped: dict[str, int] = Field(description="what the target cannot hold, by field: lost in the conversion")
+    dropped: dict[str, int] = Field(description="what the target cannot hold, by field: lost by conversion or by fix")
     first: list[str] = Field(description="the first findings")
     tokens: dict[str, Any] | None = Field(description="counter, total, longest, over_limit; none if not counted")
     skipped_rules: dict[str, int] = Field(description="examples that a rule could not be asked of, by the rule")

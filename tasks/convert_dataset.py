@@ -6,15 +6,16 @@ import shutil
 from collections import Counter
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
 
 from queue_app.errors import Permanent
 from queue_app.job_type import ArtifactRef, Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause
+from tasks.data.checking.target import TARGETS
 from tasks.data.finding import REJECTED, passed_over
-from tasks.data.formats import Format, find_format, written
+from tasks.data.formats import Format, find_format, names, written
 from tasks.data.quoting import quoted_counts
 from tasks.data.reading import BadRow, Reading, Row, read_rows
 from tasks.data.record import encode
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 SHOWN_KEYS = 30  # unknown ones in the result
 LOOK_EXAMPLES = 1000  # between two looks at whether to go on
 DATASET = "chat"  # the format that all other jobs read
+FileType = Literal["jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "datasets"]
 
 
 class ConvertDataset(Spec):
@@ -41,9 +43,19 @@ class ConvertDataset(Spec):
     )
     from_format: str | None = Field(None, description="the format of the source; default: told from its first row")
     skip_bad: bool = Field(False, description="set bad rows aside with their reasons instead of failing at the first")
-    file_type: Literal["jsonl", "jsonl.gz", "jsonl.zst", "csv", "parquet", "datasets"] = Field(
+    file_type: FileType = Field(
         "jsonl", description="of an export: a file, or the folder that `datasets` loads; a dataset is jsonl"
     )
+
+    @field_validator("to")
+    @classmethod
+    def _a_format(cls, name: str) -> str:
+        if name in TARGETS and name not in names():
+            taken = TARGETS[name].format
+            raise ValueError(f'"{name}" takes rows of the format {taken}: to={taken}; then check them for {name}')
+        if name in get_args(FileType):
+            raise ValueError(f'"{name}" is a type of file, no format: file_type={name}, and in `to` a format')
+        return name
 
     @field_validator("to", "from_format")
     @classmethod

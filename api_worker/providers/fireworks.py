@@ -30,7 +30,7 @@ from api_worker.provider import (
     progress_of,
     series_of,
 )
-from api_worker.refusals import Meaning, Refusal, error_of
+from api_worker.refusals import Meaning, Refusal, error_of, not_there_yet
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
 from settings.account import variable_of
@@ -85,6 +85,12 @@ class Account:
 
     def upload(self, path: Path) -> str:
         """Send a file as a dataset whose id follows from its content: what is there already is not sent again."""
+        try:
+            return self._sent(path)
+        except NotFound as error:
+            raise not_there_yet(error) from None
+
+    def _sent(self, path: Path) -> str:
         digest, examples = _digest(path)
         dataset_id = f"ty-{digest[:24]}"
         dataset = f"{self._account}/datasets/{dataset_id}"
@@ -95,8 +101,8 @@ class Account:
             return dataset
         try:
             self._send_content(dataset, path)
-        except NotFound as error:
-            raise not_there_yet(error) from None
+        except NotFound:
+            raise
         except Permanent as error:
             if error.cause != Cause.USER:
                 raise

@@ -26,7 +26,7 @@ import msgspec
 
 from api_worker.json_api import Answer, JsonApi
 from api_worker.provider import Estimate, Method, Offer, RemoteJob, RemoteResult, RemoteState, Tuned, state_of
-from api_worker.refusals import NO_SLOT, Meaning, Refusal, error_of, without_secret
+from api_worker.refusals import NO_SLOT, Meaning, Refusal, error_of, not_there_yet, without_secret
 from queue_app.errors import Invalid, NotFound, Permanent, TuneyardError
 from queue_app.lifecycle import Cause
 
@@ -221,8 +221,8 @@ class Account:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
             content.seek(0)
             sample = base64.b64encode(content.read(512)).decode()
-        self._make_private_repository()
         try:
+            self._make_private_repository()
             self._commit(path, digest, sample)
         except NotFound as error:
             raise not_there_yet(error) from None

@@ -213,7 +213,9 @@ class Account:
         status, kind = error.status_code, error.headers.get("content-type", "nothing")
         if isinstance(error, ResponseValidationError):  # the request may have been heeded all the same
             fault = " ".join(str(error.cause).split())[:300]
-            return Refusal(f"{self._shown} answered what is not understood here: {fault}", status, meaning=Meaning.RETRY)
+            return Refusal(
+                f"{self._shown} answered what is not understood here: {fault}", status, meaning=Meaning.RETRY
+            )
         if status < 400:
             return Refusal(f"{self._shown} answered with {kind}, not JSON; check the account's base_url", status)
         told = answers.json_of(error.body)
@@ -226,5 +228,7 @@ class Account:
         try:
             return msgspec.convert(told, type=kind)
         except msgspec.ValidationError as error:
-            said = without_secret(f"{self._shown} answered what is not understood here: {error}", self._secret, self._url)
+            said = without_secret(
+                f"{self._shown} answered what is not understood here: {error}", self._secret, self._url
+            )
         raise error_of(self._name, Refusal(said, meaning=Meaning.RETRY))

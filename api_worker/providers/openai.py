@@ -29,7 +29,7 @@ from api_worker.provider import (
     progress_of,
     series_of,
 )
-from api_worker.refusals import cause_of_words, Refusal, error_of, without_secret
+from api_worker.refusals import Refusal, cause_of_words, error_of, without_secret
 from queue_app.errors import Invalid, NotFound, Permanent, Transient, Unauthorized
 from queue_app.lifecycle import Cause
 from settings.account import variable_of
@@ -77,9 +77,7 @@ class Account:
         assert account.api_key is not None
         url = account.base_url or self.dialect.url
         if url is None:
-            raise Invalid(
-                f'account "{name}": its servers are its own; set {variable_of(name, "base_url")}'
-            )
+            raise Invalid(f'account "{name}": its servers are its own; set {variable_of(name, "base_url")}')
         self._name, self._secret, self._url, self._tier = name, account.api_key, url, account.tier
         self._shown = origin_of(url)
         self.takes, self.methods = self.dialect.takes, self.dialect.methods
@@ -186,7 +184,9 @@ class Account:
 
     def _is_billed(self, job: FineTuningJob, state: RemoteState) -> bool | None:
         """Whether an end without success is billed: `trained_tokens` are the billable ones, where they are told."""
-        return self.dialect.bills.get(state, bool(job.trained_tokens) if job.trained_tokens is not None else None)
+        of_file = job.error is not None and job.error.param in answers.FILES  # looked through before it is trained on
+        told = bool(job.trained_tokens) if job.trained_tokens is not None else False if of_file else None
+        return self.dialect.bills.get(state, told)
 
     def cancel(self, remote_id: str) -> RemoteState:
         seen = self._seen(remote_id)
@@ -284,7 +284,9 @@ class Account:
             header = error.response.headers.get("retry-after")
             meaning = answers.meaning(error.status_code, error.code, text)
             return Refusal(text, error.status_code, error.code, header, meaning)
-        return Refusal(without_secret(f"no answer from {self._shown}: {error.__cause__ or text}", self._secret, self._url))
+        return Refusal(
+            without_secret(f"no answer from {self._shown}: {error.__cause__ or text}", self._secret, self._url)
+        )
 
 
 def _insist_on_json(response: httpx2.Response) -> None:

@@ -143,7 +143,8 @@ def fingerprint(kind: str, version: int, spec: Spec, content: Callable[[str], st
         if name in dumped:
             dumped[name] = _change_marked(annotation_of(field), None, dumped[name], lambda _, text: content(text))
     canonical = json.dumps(
-        [kind, version, dumped, *filter(None, (place,))], sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        [kind, version, dumped, *filter(None, (place,))], sort_keys=True, separators=(",", ":"), ensure_ascii=True
+    )
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -77,7 +77,8 @@ def _stands(account: Account | None) -> tuple[str, str]:
     if account is None:
         return "–", ""
     if account.is_paused:
-        until = f"{account.paused_until:%m-%d %H:%M} UTC" if account.paused_until else "it is resumed"
+        resume = f"`tuneyard providers resume {account.name}`"
+        until = f"{account.paused_until:%m-%d %H:%M} UTC" if account.paused_until else resume
         return "paused", f"left alone until {until}: {account.paused_why}"
     return ("silent", f"owes {account.failures} answers in a row") if account.failures else ("answers", "")
 

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections import Counter
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
+MOST_WEIGHT = 10**9  # of an example: sums of them stay exact to many digits, and finite
+Weight = Annotated[float, msgspec.Meta(ge=-MOST_WEIGHT, le=MOST_WEIGHT)]  # below 0: refused where weights count
 
 
 class Function(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,7 +70,7 @@ class Record(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     tools: list[dict[str, Any]] = []
     rejected: list[Message] = []
     parallel_tool_calls: bool | None = None
-    weight: float | None = None  # of the whole example in the loss; None counts as 1
+    weight: Weight | None = None  # of the whole example in the loss; None counts as 1
     source_agent: str | None = None
     target_agent: str | None = None
     category: str | None = None

@@ -47,6 +47,8 @@ def shape(error: Exception) -> tuple[str, str, str]:
         return field, f"{message.removeprefix('Invalid enum value ')} is not known{known}", REPAIR
     if message.startswith("Expected") and len(quoted) == 2:
         return field, f"expected {_words(quoted[0])}, found {_words(quoted[1])}", REPAIR
+    if message.startswith("Expected `float` "):
+        return field, message.replace("Expected `float`", "expected a number"), REPAIR
     return field, message[:1].lower() + message[1:], REPAIR
 
 

@@ -70,7 +70,9 @@ class Desk:
             if sent.get("server", "") != self.place.server:
                 raise self._to_send_again(field, f"{sent['file']} is at another server than the account")
         looked_at = begun or self.place.job.has_slot  # before it asked for the slot that it was given
-        if not looked_at and not all(self._is_ready(field, datasets[field], order, sent) for field, sent in files.items()):
+        if not looked_at and not all(
+            self._is_ready(field, datasets[field], order, sent) for field, sent in files.items()
+        ):
             return None
         holdout = files.get("holdout")
         return replace(

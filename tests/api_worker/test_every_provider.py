@@ -306,6 +306,15 @@ def test_an_upload_that_fails_is_sent_once(yard: OpenYard) -> None:
     assert here.told()["uploads_received"] == before + 1
 
 
+def test_what_is_not_there_yet_during_an_upload_is_sent_later(yard: OpenYard) -> None:
+    here = yard("files:404*1")
+    try:
+        sent = here.provider.upload(here.path())
+    except Transient:
+        sent = here.provider.upload(here.path())
+    assert sent
+
+
 def test_a_look_that_fails_is_repeated(yard: OpenYard) -> None:
     here = yard("retrieve:500*1", "list:503*1", rules=WITHOUT_END)
     remote = here.provider.start(here.order(), here.key)
@@ -408,7 +417,7 @@ def test_a_file_with_a_bad_line_is_refused_by_its_number(yard: OpenYard) -> None
 def test_a_file_that_the_provider_cannot_process_is_refused(yard: OpenYard) -> None:
     here = yard("file:broken")
     cause, words = fate_of(here, here.path())
-    assert cause in (Cause.DATA, Cause.PROVIDER)
+    assert cause == Cause.PROVIDER, "nothing is known against the data"
     assert words
 
 
@@ -478,7 +487,7 @@ def test_what_the_account_may_not_do_is_a_matter_of_rights(yard: OpenYard) -> No
 def test_a_provider_that_has_closed_is_not_asked_again(yard: OpenYard) -> None:
     here = yard("create:410", "list:410")
     order = here.order()
-    with pytest.raises(Permanent, match="closed") as caught:
+    with pytest.raises(Permanent, match="closed this; `tuneyard quote RECIPE --all` shows") as caught:
         here.provider.start(order, here.key)
     assert caught.value.cause == Cause.PROVIDER
     assert not isinstance(caught.value, Unauthorized)

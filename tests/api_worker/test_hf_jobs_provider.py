@@ -129,7 +129,7 @@ def test_data_goes_into_a_private_repository_only(tmp_path: Path, *, is_private:
     told = {"private": is_private}
     answers = {"POST /api/repos/create": (409, "{}"), "/tuneyard-data": (200, json.dumps(told))}
     with hub(answers) as (provider, asked):
-        with pytest.raises(Permanent, match="HTTP 404" if is_private else "the dataset me/tuneyard-data is public"):
+        with pytest.raises(TuneyardError, match="HTTP 404" if is_private else "the dataset me/tuneyard-data is public"):
             provider.upload(examples_file(tmp_path / "train.jsonl"))
         assert any("preupload" in request for request in asked) is is_private
 

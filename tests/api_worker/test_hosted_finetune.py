@@ -243,7 +243,7 @@ def test_a_provider_that_is_not_there_is_named(run_here: RunHere, order: dict[st
     yard.runner.run(job_id=job_id)
     job = yard.store.read.job(job_id)
     assert (job.state, job.reason, job.failures) == (State.WAITING, Reason.BACKOFF, 0)
-    assert f"acme: no answer from {account.base_url}" in str(job.failure)
+    assert f"acme: no answer from {str(account.base_url).removesuffix('/v1')}" in str(job.failure)
     paused = yard.store.accounts.get("acme")
     assert paused.failures == 3
     assert paused.paused_until is not None
@@ -371,24 +371,25 @@ def test_a_job_that_ends_for_want_of_money_pauses_the_account_and_waits(
     assert job.state == State.SUCCEEDED, job.failure
 
 
+@pytest.mark.parametrize("a_day", [1, 3])
 def test_every_create_of_a_day_counts_and_a_job_does_not_stand_in_its_own_way(
-    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any], a_day: int
 ) -> None:
-    with serve(tmp_path / "state", "job:broken*1") as sandbox:
-        yard = run_here.with_provider("acme", sandbox.account().model_copy(update={"max_jobs_a_day": 2}))
-        broken = yard(KIND, **order)
-        assert broken.state == State.FAILED
-        yard.store.retry(broken.id, actor="test")
-        assert yard.finish(broken.id).state == State.SUCCEEDED
-        third = yard.submit(KIND, **{**order, "epochs": 1})
-
-        def waits() -> bool:
-            yard.runner.run(job_id=third)
-            return yard.store.read.job(third).reason == Reason.SLOT
-
-        eventually(waits, what="the wait for another day")
-        assert sandbox.ledger()["jobs_created"] == 2
-    assert "takes 2 jobs a day" in str(yard.store.read.job(third).failure)
+    with serve(tmp_path / "state", f"job:broken*{a_day - 1}") as sandbox:
+        yard = run_here.with_provider("acme", sandbox.account().model_copy(update={"max_jobs_a_day": a_day}))
+        job_id = yard.submit(KIND, **order)
+        for _ in range(a_day - 1):
+            assert yard.finish(job_id).state == State.FAILED
+            yard.store.retry(job_id, actor="test")
+        assert yard.finish(job_id, seconds=20).state == State.SUCCEEDED
+        late = yard.submit(KIND, **{**order, "epochs": 1})
+        eventually(
+            lambda: (
+                yard.runner.run(job_id=late) and f"takes {a_day} jobs a day" in str(yard.store.read.job(late).failure)
+            ),
+            what="the wait for another day",
+        )
+        assert sandbox.ledger()["jobs_created"] == a_day
 
 
 def test_what_another_server_made_is_not_reused(tmp_path: Path, run_here: RunHere, order: dict[str, Any]) -> None:
@@ -427,7 +428,25 @@ def test_a_cancel_of_what_the_provider_does_not_know_ends(
     assert "HTTP 404" in str(job.failure)
 
 
-@pytest.mark.parametrize("fault", ["file:refused=7*1", "file:broken*1"])
+def test_a_file_that_the_provider_could_not_process_says_what_to_check(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state", "file:broken*1") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order)
+    assert (job.state, job.cause) == (State.FAILED, Cause.PROVIDER)
+    assert "`tuneyard data check FILE --target openai` shows" in str(job.failure)
+
+
+def test_a_model_that_an_own_server_does_not_have_is_refused_with_the_nearest(
+    tmp_path: Path, run_here: RunHere, order: dict[str, Any]
+) -> None:
+    with serve(tmp_path / "state") as sandbox:
+        job = run_here.with_provider("acme", sandbox.account())(KIND, **order | {"base_model": "sandbox-bas"})
+    assert (job.state, job.cause) == (State.FAILED, Cause.USER)
+    assert str(job.failure).endswith("; nearest: sandbox-base")
+
+
+@pytest.mark.parametrize("fault", ["file:refused=7*1"])
 def test_what_a_provider_says_of_a_file_names_the_data_that_it_was_made_of(
     tmp_path: Path, run_here: RunHere, order: dict[str, Any], fault: str
 ) -> None:

@@ -202,6 +202,7 @@ def test_every_word_of_mistrals_is_known(word: str, state: RemoteState, *, auto_
         ("FAILED_VALIDATION", SAID[Reason.SLOT], Cause.QUOTA, True),
         ("FAILED_VALIDATION", SAID[Reason.QUOTA], Cause.QUOTA, False),
         ("FAILED_VALIDATION", "Line 3 has no messages.", Cause.DATA, False),
+        ("FAILED_VALIDATION", "The job failed due to an internal error.", Cause.PROVIDER, False),
         ("FAILED", "Something broke.", Cause.PROVIDER, False),
     ],
 )
@@ -212,6 +213,7 @@ def test_a_job_that_failed_says_why_and_whose_matter_it_is(
         with odd(job(word, event(2, **told), event(1, status="QUEUED"))) as (provider, _):
             seen = provider.state(ID)
             assert (seen.failure, seen.cause, seen.wants_slot) == (said, cause, wants_slot)
+            assert wants_slot or seen.is_billed is {"FAILED_VALIDATION": False}.get(word), "it trained nothing yet"
 
 
 def test_a_job_that_says_nothing_of_its_failure_has_failed_all_the_same() -> None:

@@ -184,7 +184,7 @@ def refused(tmp_path: Path, fault: str) -> TuneyardError:
     [
         ("400", Cause.USER, "because it was told to"),
         ("401", Cause.PROVIDER, "check the account's api_key"),
-        ("403", Cause.PROVIDER, "training_not_available"),
+        ("403", Cause.PROVIDER, "may not train there; `tuneyard quote RECIPE --all` shows who takes such work"),
         ("404", Cause.USER, "finds nothing here"),
         ("410", Cause.PROVIDER, "the provider has closed this"),
     ],
@@ -231,7 +231,7 @@ def test_a_base_model_that_is_not_there_is_refused_in_the_providers_words(tmp_pa
 def test_a_server_that_is_not_there_is_named() -> None:
     with odd_server({}) as server:
         account = server.account
-    with opened(account) as provider, pytest.raises(Transient, match=r"no answer from http://127\.0\.0\.1:\d+/v1: "):
+    with opened(account) as provider, pytest.raises(Transient, match=r"no answer from http://127\.0\.0\.1:\d+: "):
         provider.find("ty-1")
 
 

@@ -50,6 +50,11 @@ def test_the_holdout_and_a_count_by_another_vocabulary_widen_the_price() -> None
     assert wide.high == pytest.approx(33_000_000 * 1.05 * 0.5 / 1e6)
 
 
+def test_what_is_sure_to_be_billed_for_the_holdout_is_in_the_low_end_too() -> None:
+    found = quote(catalogue(), need("together", LLAMA, holdout_tokens=10_000_000), TODAY)
+    assert [found.low, found.high] == pytest.approx([28.8, 28.8])
+
+
 def test_an_unknown_price_is_none_and_said() -> None:
     found = quote(catalogue(), need("openai", "gpt-4.1-2025-04-14"), TODAY)
     assert (found.low, found.high) == (None, None)

@@ -71,6 +71,18 @@ def test_a_job_whose_account_is_left_alone_says_until_when_and_why(
     assert told["next"][0] == "tuneyard providers resume acme"
 
 
+def test_a_job_that_only_a_person_lets_go_on_says_so(yard: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    job_id = submitted(yard)
+    held(yard, job_id)
+    yard.accounts.pause("acme", "acme: out of money", None, Reason.BUDGET)
+    changes: dict[str, Any] = {"reason": Reason.BUDGET, "due_at": None, "account": "acme", "failure": "no money"}
+    yard.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
+    assert explained(job_id, capsys)["stands"] == [
+        "the account acme is left alone until `tuneyard providers resume acme`: acme: out of money",
+        "it is not tried again by itself: no money",
+    ]
+
+
 def test_a_failure_is_told_with_whose_matter_it_is(yard: Store, capsys: pytest.CaptureFixture[str]) -> None:
     job_id = submitted(yard)
     held(yard, job_id)

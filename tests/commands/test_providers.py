@@ -57,6 +57,9 @@ def test_accounts_and_providers_are_listed_with_days_slots_and_no_key(
         "paused",
     )
     assert "out of money" in rows["openai"]["why"]
+    yard.accounts.pause("openai", "openai: a job ended so", None, Reason.BUDGET)
+    [row] = [row for row in told(capsys, "ls") if row["name"] == "openai"]
+    assert row["why"] == "left alone until `tuneyard providers resume openai`: openai: a job ended so"
     assert (rows["together"]["key"], rows["together"]["slots"]) == ("no", "0/unknown")
     assert rows["mistral"]["new_jobs"] == "closed 2026-07-13"
     assert rows["odd"]["stands"] == "wrong"

@@ -319,8 +319,18 @@ def test_the_providers_own_estimate_is_asked_of_a_file_that_it_has(
         line = quoted(capsys, "tune.yaml")["together"]
         assert run(["quote", "tune.yaml"]) == 0
         shown = capsys.readouterr().out
+        examples_file(tmp_path / "held.jsonl", count=61)
+        with (tmp_path / "tune.yaml").open("a") as more:
+            more.write("    holdout: held.jsonl\n")
+        without = quoted(capsys, "tune.yaml")["together"]
+        assert run(["jobs", "submit", "finetune.hosted", *words, "holdout=held.jsonl", "--here"]) == 0
+        capsys.readouterr()
+        whole = quoted(capsys, "tune.yaml")["together"]
     assert line["estimate_usd"] > 0
     assert "its own estimate $" in shown
+    assert any("leaves out the holdout" in note for note in without["notes"])
+    assert without["estimate_usd"] == line["estimate_usd"]
+    assert not any("leaves out the holdout" in note for note in whole["notes"])
 
 
 def test_a_plan_shows_what_it_is_priced_by_and_runs_nothing(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -23,6 +25,7 @@ from tasks.data.auditing.piece import Crashed, Tick
 from tasks.data.auditing.planning import AuditPlan, plan_parts
 from tasks.data.auditing.processes import run_side_by_side
 from tasks.data.gates import Thresholds
+from tasks.data.scratch.rows import Rows
 
 if TYPE_CHECKING:
     from tests.conftest import RunHere
@@ -206,6 +209,19 @@ def die(tick: Tick) -> None:
     os._exit(7)
 
 
+def fill_a_disk(folder: Path, tick: Tick) -> None:
+    tick(1)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    with Rows(folder, number="Q") as rows:
+        while True:
+            rows.append(1)
+
+
+def knock(folder: Path, tick: Tick) -> None:
+    tick(1)
+    raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+
+
 def hang(tick: Tick) -> None:
     tick(os.getpid())
     threading.Event().wait()
@@ -274,6 +290,15 @@ def test_a_bug_keeps_its_traceback() -> None:
     with pytest.raises(Crashed, match="ZeroDivisionError") as crashed:
         run_side_by_side({"a": stumble, "b": stumble}, 2, nowhere)
     assert "in stumble" in crashed.value.__notes__[0]
+
+
+@pytest.mark.parametrize(("work", "number"), [(fill_a_disk, errno.EFBIG), (knock, errno.EACCES)])
+def test_what_the_machine_refuses_is_no_bug_and_keeps_its_number_and_its_folder(
+    work: Callable[[Path, Tick], None], number: int, tmp_path: Path
+) -> None:
+    with pytest.raises(OSError, match=os.strerror(number)) as refused:
+        run_side_by_side({"a": partial(work, tmp_path), "b": partial(count_to, 1)}, 2, nowhere)
+    assert (refused.value.errno, refused.value.filename) == (number, str(tmp_path))
 
 
 def test_a_process_that_dies_is_a_loss_that_may_be_retried() -> None:

@@ -54,6 +54,7 @@ def test_a_repaired_file_is_published_and_passes(run_here: RunHere, tmp_path: Pa
     source = write_file(tmp_path / "train.jsonl", [PLAIN | BESIDE] * 10)
     made = run_here("dataset.check", source=source, target="openai", fix=True).result or {}
     assert made["fixed"] == {"openai.unknown-key": 50}
+    assert made["dropped"] == dict.fromkeys(BESIDE, 10)
     again = run_here("dataset.check", source=made["dataset"], target="openai", fix=True)
     assert again.state is State.SUCCEEDED
     assert (again.result or {})["found"] == {}

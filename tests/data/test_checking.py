@@ -147,6 +147,7 @@ BROKEN: list[tuple[str, str, Row, bool]] = [
     ("together", "example-weight", {"prompt": "Hello", "completion": "Bye", "weight": -1}, False),
     ("together", "example-weight", {"text": "Hello", "weight": "x"}, False),
     ("local", "example-weight", talk(ASKED, SAID, weight=-3), False),
+    ("together", "example-weight", talk(ASKED, SAID, weight=1e308), False),
     ("openai", "tools", talk(ASKED, SAID, tools=[{"name": "find"}]), False),
     ("openai", "tools", talk(ASKED, SAID, functions=5), False),
     ("openai", "tools", talk(ASKED, SAID, parallel_tool_calls="yes"), False),
@@ -468,6 +469,26 @@ def test_more_findings_than_are_written_down_are_counted(tmp_path: Path) -> None
     assert made.figures["found"] == {"openai.unknown-key": 50}
     assert made.figures["unlisted"] == {"openai.unknown-key": 43}
     assert len(findings(tmp_path)) == 7
+
+
+def test_what_a_repair_takes_out_is_counted_by_field_and_what_it_renames_or_sets_aside_is_not(tmp_path: Path) -> None:
+    beside = {"weight": 0.4, "source_agent": "a", "metadata": {}, "category": None, "functions": [FUNCTION]}
+    told = talk({**ASKED, "id": 1, "weight": 0}, {**calling(), "tags": ["x"]}, answer(), {**SAID, "id": 2}, **beside)
+    told["messages"][1]["tool_calls"][0]["index"] = 0
+    aside = talk(ASKED, {**SAID, "content": 7}, metadata={})
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [told] * 10 + [aside]))
+    made = check_file(tmp_path / "a.jsonl", "together", fix=True, skip_bad=True)
+    assert (made.figures["kept"], made.figures["rejected"]) == (10, 1)
+    assert made.figures["dropped"] == {
+        "messages[].id": 20,
+        "messages[].tags": 10,
+        "messages[].tool_calls[].index": 10,
+        "messages[].weight": 10,
+        "metadata": 10,
+        "source_agent": 10,
+    }
+    assert json.loads((tmp_path / "report" / "summary.json").read_bytes())["dropped"] == made.figures["dropped"]
+    assert all(row["weight"] == 0.4 and "tools" in row for row in rows_of(tmp_path / "repaired" / "together.jsonl"))
 
 
 def write_dataset(folder: Path, records: list[Record]) -> Path:

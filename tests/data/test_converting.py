@@ -212,6 +212,10 @@ def test_a_glob_of_several_files_becomes_one_dataset(run_here: RunHere, tmp_path
     ("spec", "said"),
     [
         ({"to": "opnai"}, 'there is no format "opnai"; did you mean "openai"'),
+        ({"to": "azure"}, '"azure" takes rows of the format openai: to=openai'),
+        ({"to": "local"}, "to=chat"),
+        ({"to": "csv"}, "file_type=csv"),
+        ({"to": "parquet"}, "file_type=parquet"),
         ({"from_format": "x"}, "there is no format"),
         ({"file_type": "csv"}, "name another format"),
         ({"source": "rows/*.jsonl"}, "full path"),

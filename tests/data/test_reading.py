@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import random
+import re
 import struct
 import tracemalloc
 import zlib
@@ -564,6 +565,22 @@ def test_a_weight_that_is_no_number_makes_a_bad_row(tmp_path: Path, weight: str)
         (found,) = bad(rows := read(tmp_path / name))
         assert rows == [found]
         assert "is no number; leave the cell empty" in found.problem
+
+
+@pytest.mark.parametrize("weight", ["1e308", "-1e308", "1000000001"])
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+        {"prompt": "a", "completion": "b"},
+    ],
+)
+def test_a_weight_that_would_overflow_in_a_sum_makes_a_bad_row(tmp_path: Path, weight: str, beside: dict[str, Any]):
+    (tmp_path / "a.jsonl").write_text(json.dumps(beside)[:-1] + f', "weight": {weight}}}\n')
+    (found,) = bad(rows := read(tmp_path / "a.jsonl"))
+    assert rows == [found]
+    assert (found.line, found.rule, found.field) == (1, "shape", "weight")
+    assert re.fullmatch(r"expected a number [<>]= -?1000000000.0", found.problem)
 
 
 def test_a_cell_that_should_be_json_is_named(tmp_path: Path):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import resource
 import tracemalloc
 from collections import Counter
-from itertools import groupby
+from itertools import count, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,8 @@ from tasks.data.scratch.rows import IN_MEMORY_BYTES, READ_ROWS, SORTED_ROWS, Row
 from tasks.data.scratch.spool import Spool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tasks.data.scratch.rows import Key
 
 MANY = 2 * SORTED_ROWS + 1000  # more than are sorted at once
@@ -119,3 +123,45 @@ def test_digests_that_differ_late_or_hold_one_another_are_told_apart():
     with Numbering() as numbering:
         assert [numbering.number(key) for key in [*alike, *shifted]] == list(range(64 + KEY_BYTES))
         assert [numbering.find(key) for key in shifted] == list(range(64, 64 + KEY_BYTES))
+
+
+@pytest.fixture
+def little_room() -> Iterator[None]:
+    """Files of this process may not become larger than what scratch files keep in memory, and a little."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (IN_MEMORY_BYTES + 1000, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def fill_rows(folder: Path) -> None:
+    with Rows(folder, number="Q") as rows:
+        for number in count():
+            rows.append(number)
+
+
+def fill_spool(folder: Path) -> None:
+    with Spool(folder) as spool:
+        for _ in count():
+            spool.append(bytes(100_000))
+
+
+def fill_at_the_end(folder: Path) -> None:
+    with Spool(folder) as spool:
+        spool.append(bytes(IN_MEMORY_BYTES + 1))
+        spool.append(bytes(2000))  # waits in memory for the file to be read or closed
+
+
+def fill_before_reading(folder: Path) -> None:
+    with Spool(folder) as spool:
+        spool.append(bytes(IN_MEMORY_BYTES + 1))
+        spool.append(bytes(2000))
+        spool.read(0)
+
+
+@pytest.mark.usefixtures("little_room")
+@pytest.mark.parametrize("fill", [fill_rows, fill_spool, fill_at_the_end, fill_before_reading])
+def test_a_disk_that_is_full_is_told_by_the_folder(fill: Callable[[Path], None], tmp_path: Path):
+    with pytest.raises(OSError, match="File too large") as full:
+        fill(tmp_path)
+    assert (full.value.errno, full.value.filename) == (errno.EFBIG, str(tmp_path))

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from queue_app.artifacts import ArtifactStore, Content, _keep
+from queue_app.artifacts import ArtifactStore, Content, JobArtifacts, _keep
 from queue_app.errors import Invalid, NotFound
 from queue_app.garbage import collect
 from queue_app.lifecycle import Event
@@ -60,6 +60,27 @@ def test_the_same_content_is_the_same_artifact(artifacts: ArtifactStore, tmp_pat
     assert publish(artifacts, make(tmp_path / "c", one="2")) != first
     assert publish(artifacts, make(tmp_path / "d", uno="1")) != first
     assert len(artifacts.index.ls()) == 3
+
+
+def test_a_job_leaves_nothing_of_what_it_published_in_its_own_folder(
+    artifacts: ArtifactStore, store: Store, tmp_path: Path
+):
+    jobs = [NewJob(kind="test.make", queue="cpu", spec={}, reuse=False) for _ in range(2)]
+    store.submit(jobs, actor="test")
+    ids = set()
+    for new in jobs:
+        own = tmp_path / new.id
+        ids.add(JobArtifacts(artifacts, new.id, own).publish(make(own / "out", one="1"), kind="dataset"))
+        assert list(own.iterdir()) == []
+    assert len(ids) == 1
+    assert (artifacts.fetch(ids.pop()) / "one").read_text() == "1"
+
+
+def test_what_lies_elsewhere_stays_where_the_store_has_it_already(artifacts: ArtifactStore, tmp_path: Path):
+    publish(artifacts, make(tmp_path / "a", one="1"))
+    theirs = make(tmp_path / "theirs", one="1")
+    JobArtifacts(artifacts, "job", tmp_path / "job").publish(theirs, kind="dataset")
+    assert (theirs / "one").read_text() == "1"
 
 
 def test_an_artifact_is_found_by_prefix_and_by_name(artifacts: ArtifactStore, tmp_path: Path):

@@ -47,6 +47,10 @@ class Order(Spec):
     lag_seconds: float = Field(0.0, description="how long a listing may lag")
     answer_seconds: float = Field(0.0, description="how long a request may go on")
 
+    @property
+    def lag(self) -> Lag:
+        return Lag(self.lag_seconds, self.answer_seconds)
+
 
 class Bought(Result):
     """What was bought."""
@@ -67,7 +71,11 @@ def buying(run_here: RunHere, provider: Provider, *, fault: list[BaseException])
 
     def buy(spec: Order, attempt: Attempt) -> Bought | PollAgain:
         remote = attempt.once(
-            "start", create, find=provider.find, undo=provider.taken_back.append, lag=Lag(spec.lag_seconds, spec.answer_seconds)
+            "start",
+            create,
+            find=provider.find,
+            undo=provider.taken_back.append,
+            lag=spec.lag,
         )
         return Bought(remote=remote)
 
@@ -116,11 +124,6 @@ def test_a_listing_that_lags_is_waited_for_and_counts_no_failure(run_here: RunHe
     assert len(provider.created) == 1
 
 
-def make_due(here: RunHere, job_id: str) -> None:
-    with here.store.database.writing() as connection:
-        connection.exec_driver_sql("UPDATE job SET due_at = submitted_at")
-
-
 def test_the_lag_of_a_list_counts_from_the_end_of_a_slow_create(run_here: RunHere):
     provider = Provider()
     provider.listed = False
@@ -132,7 +135,7 @@ def test_the_lag_of_a_list_counts_from_the_end_of_a_slow_create(run_here: RunHer
         raise Transient("dropped", retry_after=0.01)
 
     def buy(spec: Order, attempt: Attempt) -> Bought:
-        return Bought(remote=attempt.once("start", create, find=provider.find, lag=Lag(spec.lag_seconds)))
+        return Bought(remote=attempt.once("start", create, find=provider.find, lag=spec.lag))
 
     here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
     job_id = here.submit("thing.buy", lag_seconds=30)
@@ -163,7 +166,7 @@ def test_what_was_never_created_is_created_after_the_lag(run_here: RunHere):
 
     def buy(spec: Order, attempt: Attempt) -> Bought:
         action = actions.pop(0) if len(actions) > 1 else actions[0]
-        return Bought(remote=attempt.once("start", action, find=provider.find, lag=Lag(spec.lag_seconds, spec.answer_seconds)))
+        return Bought(remote=attempt.once("start", action, find=provider.find, lag=spec.lag))
 
     here = run_here.declaring(job("thing.buy", queues=("api",))(buy))
     done = here("thing.buy", lag_seconds=0.1)

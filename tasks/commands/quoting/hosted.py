@@ -101,12 +101,13 @@ def _notes(work: Work, known: Known, wanted: Wanted, price: Quote, today: date) 
 
 def _counted(line: Line, work: Work, known: Known, counted: Counted, grounds: Grounds) -> Line:
     """The line with its tokens and what they cost."""
-    held_out = 0
+    held_out, digests = 0, [counted.digest]
     if work.holdout is not None:
         other = grounds.counts.at_provider(work.holdout, known, work.method, line.model, is_holdout=True)
         if other.refused:
             return replace(line, impossible=f"the holdout: {other.refused}")
         held_out = other.tokens
+        digests.append(other.digest)
     wanted = Wanted(known.api, line.model, work.method, work.tuned)
     epochs = int(line.epochs or 1)
     found = run_time(grounds.store, known.name, line.model, counted.tokens * epochs)
@@ -119,7 +120,7 @@ def _counted(line: Line, work: Work, known: Known, counted: Counted, grounds: Gr
     lost = tuple(f"its file cannot hold {name} ({number}×)" for name, number in counted.dropped.items())
     seconds = found.slowest if found else None
     line = replace(line, run_seconds=seconds, run_seconds_by=_by(found), notes=(*line.notes, *lost))
-    return _estimated(line, work, known, counted, grounds)
+    return _estimated(line, work, known, digests, grounds)
 
 
 def _slots(known: Known, model: str, grounds: Grounds) -> str:
@@ -139,14 +140,16 @@ def _by(found: RunTime | None) -> str:
     return "" if found is None else f"its time as the slowest of {found.jobs} earlier jobs of the model there"
 
 
-def _estimated(line: Line, work: Work, known: Known, counted: Counted, grounds: Grounds) -> Line:
-    """The line with what the provider itself says, asked only of a file that it has already: a quote sends nothing."""
+def _estimated(line: Line, work: Work, known: Known, digests: list[str], grounds: Grounds) -> Line:
+    """The line with what the provider itself says, asked only of files that it has already: a quote sends nothing."""
     if not line.chosen or known.account is None or not known.has_key:
         return line
-    file = grounds.store.uploads.find(files_of(known.name, server_of(known.account)), counted.digest)
+    at = files_of(known.name, server_of(known.account))
+    file, *held_out = (grounds.store.uploads.find(at, digest) for digest in digests)
     if file is None:
         return line
-    order = Order(line.model, file, method=work.method, tuned=work.tuned, epochs=int(line.epochs or 1))
+    holdout = held_out[0] if held_out else None
+    order = Order(line.model, file, holdout, method=work.method, tuned=work.tuned, epochs=int(line.epochs or 1))
     try:
         with closing(open_provider(known.name, known.account)) as provider:
             told = provider.estimate(order)
@@ -155,4 +158,5 @@ def _estimated(line: Line, work: Work, known: Known, counted: Counted, grounds: 
     if told is None:
         return line
     refused = () if told.allowed else (told.why,)
-    return replace(line, estimate_usd=told.usd, notes=(*line.notes, *refused))
+    lacks = ("its own estimate leaves out the holdout, which it does not have yet",) if held_out == [None] else ()
+    return replace(line, estimate_usd=told.usd, notes=(*line.notes, *lacks, *refused))

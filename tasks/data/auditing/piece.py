@@ -64,9 +64,16 @@ class _Honest:
     ) -> bool:
         if error is None or isinstance(error, BrokenPipeError):  # nobody listens any more
             return True
-        if not isinstance(error, TuneyardError):
+        if not isinstance(error, TuneyardError) and not _is_told_by_itself(error):
             trace = "".join(traceback.format_exception(error))
             error = Crashed(f"{type(error).__name__}: {error}")
             error.add_note(trace)
         self.pipe.send(error)
         return True
+
+
+def _is_told_by_itself(error: BaseException) -> bool:
+    """Whether the machine refused something, which is no bug: whoever runs jobs has words for it."""
+    from queue_app.artifacts import NO_ROOM  # not before it is needed: a process for each piece starts without
+
+    return isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno in NO_ROOM)

@@ -213,6 +213,8 @@ class Checker:
         aside = bool(grave) and self.plan.skip_bad
         for said in checked.fixed:
             self.add(checked.line.number, said, fixed=True, set_aside=aside)
+            if said[2].drops and not aside:
+                self.ledger.drop(said[2].field)
         for said in checked.said:
             self.add(checked.line.number, said, set_aside=aside)
         if aside and self.output is not None:

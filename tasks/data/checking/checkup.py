@@ -120,7 +120,7 @@ def _figures(checker: Checker, dropped: Counter[str], lengths: Lengths | None) -
         "rejected": checker.rejected,
         "bytes": checker.size_bytes,
         **checker.ledger.figures(),
-        "dropped": dict(sorted(dropped.items())),
+        "dropped": dict(sorted((dropped + checker.ledger.dropped).items())),
         "tokens": _tokens(lengths) if lengths else None,
         "skipped_rules": dict.fromkeys(skipped, checker.examples),
         "notes": [

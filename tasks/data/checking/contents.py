@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tasks.data.checking.finding import Problem, Rule, Turns
-from tasks.data.checking.keys import harmless_unknown, leave_out_harmless, unknown_problem
+from tasks.data.checking.keys import Stray, harmless_unknown, leave_out_harmless, unknown_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _part_problems(part: Any, where: str) -> Iterator[Problem]:
         if key in _CAMEL and _CAMEL[key] not in part:
             yield Problem(where, f'the key "{key}"', f'write it as "{_CAMEL[key]}"', fixable=True)
         elif key not in KINDS | _BESIDE:
-            yield unknown_problem(where, key, "there is no {} in a part", KINDS | _BESIDE)
+            yield unknown_problem(Stray(where, key, part[key]), "there is no {} in a part", KINDS | _BESIDE)
     kinds = [key for key in (_CAMEL.get(key, key) for key in part) if key in KINDS]
     if len(kinds) != 1:
         found = f"holds {' and '.join(sorted(kinds))}" if kinds else "holds none of the known kinds"
@@ -172,7 +172,8 @@ def _unknown(turns: Turns, target: Target) -> Iterator[Problem]:
     for index, content in enumerate(turns.messages):
         for key, value in content.items():
             if key not in _KEYS:
-                yield unknown_problem(turns.at(index), key, told, _KEYS, fixable=harmless_unknown(key, value))
+                stray = Stray(turns.at(index), key, value)
+                yield unknown_problem(stray, told, _KEYS, fixable=harmless_unknown(key, value))
 
 
 def _leave_out_unknown(turns: Turns, target: Target) -> None:

@@ -40,8 +40,7 @@ class Problem(NamedTuple):
     text: str
     repair: str
     fixable: bool = False
-    drops: bool = False  # the repair takes the field out, and what it says goes with it
-    drops: bool = False  # the repair takes the field out, and what it says goes with it
+    drops: bool = False  # the repair takes the field out, with what it says
 
 
 @dataclass(frozen=True)

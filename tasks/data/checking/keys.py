@@ -7,7 +7,7 @@ the name that the target knows. What may be learned – a reasoning, a refusal, 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tasks.data.checking.finding import Problem, Rule, Turns
 from tasks.data.quoting import quoted
@@ -79,14 +79,20 @@ def leave_out_harmless(there: dict[str, Any], known: frozenset[str]) -> None:
         del there[key]
 
 
-def unknown_problem(
-    place: tuple[str, str], told: str, known: frozenset[str], *, fixable: bool = False, drops: bool = True
-) -> Problem:
-    """An unknown key, and where it stands; `told` is what is said of it, with {} in its place."""
-    where, key = place
-    shown = _shown(key)
+class Stray(NamedTuple):
+    """A key where a target does not know it; `where` is the path of what it stands in."""
+
+    where: str
+    key: str
+    value: Any
+
+
+def unknown_problem(stray: Stray, told: str, known: frozenset[str], *, fixable: bool = False) -> Problem:
+    """An unknown key; `told` is what is said of it, with {} in its place."""
+    shown = _shown(stray.key)
     text, repair = told.format(f'key "{shown}"'), _leave_out(known, fixable)
-    return Problem(f"{where}.{shown}" if where else shown, text, repair, fixable, fixable and drops)
+    field = f"{stray.where}.{shown}" if stray.where else shown
+    return Problem(field, text, repair, fixable, drops=fixable and stray.value is not None)
 
 
 @lru_cache(10_000)
@@ -109,7 +115,8 @@ def _unknown(turns: Turns, target: Target) -> Iterator[Problem]:
         for key, value in turns.beside.items():
             if key not in _INPUT:
                 told = f"{target.name} knows no {{}} here"
-                yield unknown_problem("input", key, told, _INPUT, fixable=harmless_unknown(key, value))
+                stray = Stray("input", key, value)
+                yield unknown_problem(stray, told, _INPUT, fixable=harmless_unknown(key, value))
 
 
 def _unknown_on_top(row: dict[str, Any], key: str, value: Any, target: Target) -> Problem:
@@ -122,7 +129,7 @@ def _unknown_on_top(row: dict[str, Any], key: str, value: Any, target: Target) -
         return Problem(key, f'{target.name} knows no key "{key}" here', repair)
     fixable = (harmless_unknown(key, value) or key == "weight") and not weight_counts
     told = f"{target.name} knows no {{}} here"
-    return unknown_problem("", key, told, known, fixable=fixable or _is_default_call(row, key))
+    return unknown_problem(Stray("", key, value), told, known, fixable=fixable or _is_default_call(row, key))
 
 
 def _weight_may_go(value: Any, target: Target) -> bool:
@@ -183,16 +190,15 @@ def _unknown_in_one(where: str, message: dict[str, Any], target: Target) -> Iter
             yield Problem(f"{where}.{key}", text, f'write it as "{new}"', fixable=True)
         else:
             told = f"{target.name} knows no {{}} in a message"
-            yield unknown_problem(where, key, told, known, fixable=harmless_unknown(key, value))
+            yield unknown_problem(Stray(where, key, value), told, known, fixable=harmless_unknown(key, value))
 
 
 def _unknown_in_call(where: str, there: Any, known: frozenset[str]) -> Iterator[Problem]:
     if isinstance(there, dict):
         for key, value in there.items():
             if key not in known:
-                yield unknown_problem(
-                    where, key, "there is no {} in a call", known, fixable=harmless_unknown(key, value)
-                )
+                stray, told = Stray(where, key, value), "there is no {} in a call"
+                yield unknown_problem(stray, told, known, fixable=harmless_unknown(key, value))
 
 
 def _mend_messages(turns: Turns, target: Target) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 FINDINGS = "findings.jsonl"
 FIRST = 20  # findings that a result shows
+_INDEX = re.compile(r"\[\d+\]")
 
 
 class Ledger:
@@ -29,6 +31,7 @@ class Ledger:
         self.left: Counter[str] = Counter()  # by severity, without what was repaired or set aside
         self.fixable: Counter[str] = Counter()  # of those left, by severity
         self.unlisted: Counter[str] = Counter()
+        self.dropped: Counter[str] = Counter()  # by field, wherever in its list it stands
         self._first: dict[str, list[Finding]] = {"blocking": [], "warning": []}
 
     def __enter__(self) -> Self:
@@ -54,6 +57,10 @@ class Ledger:
             return True
         self.unlisted[rule] += 1
         return False
+
+    def drop(self, field: str) -> None:
+        """Count what a repair took out."""
+        self.dropped[_INDEX.sub("[]", field)] += 1
 
     def tell(self, finding: Finding, *, set_aside: bool) -> None:
         """Write down a finding that was counted just now."""

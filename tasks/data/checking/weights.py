@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.data.checking.finding import Problem, Rule, Turns
 from tasks.data.checking.keys import known_keys
+from tasks.data.record import MOST_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,9 +47,8 @@ def _place(turns: Turns, target: Target) -> Iterator[Problem]:
         if "weight" in message and message.get("role") != "assistant":
             harmless = not message["weight"]
             repair = "leave it out: only the assistant's messages are learned"
-            yield Problem(
-                turns.at(index, "weight"), f'a weight on a message from "{message.get("role")}"', repair, harmless
-            )
+            text, drops = f'a weight on a message from "{message.get("role")}"', message["weight"] == 0
+            yield Problem(turns.at(index, "weight"), text, repair, harmless, drops)
 
 
 def _leave_out_misplaced(turns: Turns, target: Target) -> None:
@@ -67,14 +67,17 @@ def _nothing(turns: Turns, target: Target) -> Iterator[Problem]:
 
 
 def _of_example(turns: Turns, target: Target) -> Iterator[Problem]:
-    """Together, and training here: a number of at least 0. Fireworks: documented for reinforcement alone."""
+    """Together, and training here: a number of at least 0. Fireworks: documented for reinforcement alone.
+
+    The most is our own: larger ones would overflow when they are added up.
+    """
     if "weight" not in turns.row or "weight" not in known_keys(turns.row, target):
         return
     weight = turns.row["weight"]
     if weight is None and target.name == "local":
         return
-    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or weight < 0:
-        yield Problem("weight", f"found {weight!r}", "use a number of at least 0, or leave it out")
+    if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 <= weight <= MOST_WEIGHT:
+        yield Problem("weight", f"found {weight!r}", f"use a number from 0 to {MOST_WEIGHT:,}, or leave it out")
 
 
 OF_EXAMPLE = Rule("example-weight", "an example's weight of at least 0", "blocking", _of_example)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import msgspec
 
 from tasks.data.calls import ID, arguments_of, call_of, link_calls
-from tasks.data.record import Message, Origin, Record, keep_aside
+from tasks.data.record import Message, Origin, Record, Weight, keep_aside
 from tasks.data.turns import Turns, content_of
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Beside(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
 
     tools: list[dict[str, Any]] = []
     parallel_tool_calls: bool | None = None
-    weight: float | None = None
+    weight: Weight | None = None
     source_agent: str | None = None
     target_agent: str | None = None
     category: str | None = None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tasks.data.record import Message, Record, Role, ToolCall, count_unheld
+from tasks.data.record import Message, Record, Role, ToolCall, Weight, count_unheld
 from tasks.data.turns import Turns
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class Turn(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     role: Role
     content: str | None = None
     name: str | None = None
-    weight: float | None = None
+    weight: Weight | None = None
     tool_calls: list[ToolCall] = []
     tool_call_id: str | None = None
     reasoning_content: str | None = None

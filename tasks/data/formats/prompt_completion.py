@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tasks.data.record import Message, Record, Role, count_unheld
+from tasks.data.record import Message, Record, Role, Weight, count_unheld
 from tasks.data.turns import content_of, count_beside_text, learned_text, until_last
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ class Row(msgspec.Struct, forbid_unknown_fields=True):
     answer: Side = msgspec.UNSET
     query: Side = msgspec.UNSET
     response: Side = msgspec.UNSET
-    weight: float | None = None
+    weight: Weight | None = None
 
 
 class Written(msgspec.Struct, omit_defaults=True):
     prompt: str
     completion: str
-    weight: float | None = None
+    weight: Weight | None = None
 
 
 def recognises(keys: frozenset[str]) -> bool:

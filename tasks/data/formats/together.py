@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from tasks.data.record import Message, Record, count_unheld
+from tasks.data.record import Message, Record, Weight, count_unheld
 from tasks.data.turns import Turns
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ TURNS = Turns(weights=True, reasoning=True)
 class Row(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     messages: list[Message]
     tools: list[dict[str, Any]] = []
-    weight: float | None = None
+    weight: Weight | None = None
 
 
 def recognises(keys: frozenset[str]) -> bool:

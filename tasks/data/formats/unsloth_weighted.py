@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from tasks.data.record import Message, Record, count_unheld
+from tasks.data.record import Message, Record, Weight, count_unheld
 from tasks.data.turns import Turns
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ TURNS = Turns(developer=True)
 
 class Row(msgspec.Struct, forbid_unknown_fields=True):
     messages: list[Message]
-    weight: float = 1.0
+    weight: Weight = 1.0
 
 
 def recognises(keys: frozenset[str]) -> bool:

@@ -9,7 +9,7 @@ from array import array
 from typing import TYPE_CHECKING
 
 from tasks.data.scratch.holder import Holder
-from tasks.data.scratch.rows import unnamed
+from tasks.data.scratch.rows import Unnamed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,7 +24,7 @@ class Numbering(Holder):
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
-        self._file = self.opened(unnamed(folder))
+        self._file = self.opened(Unnamed(folder))
         self._count = 0
         self._directory = array("I", [0])  # the page of a digest, by as many of its lowest bits as are told apart
         self._bits = array("B", [0])  # of each page, how many lowest bits all digests in it share

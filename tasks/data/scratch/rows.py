@@ -12,6 +12,8 @@ from tasks.data.scratch.holder import Holder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+    from types import TracebackType
+    from typing import Self
 
     from numpy.typing import NDArray
 
@@ -26,9 +28,50 @@ SORTED_ROWS = 1 << 17  # at once, and somewhat more where many have like keys
 _BINS = 1 << 12  # of keys, by which rows are divided into pieces
 
 
-def unnamed(folder: Path | None) -> tempfile.SpooledTemporaryFile[bytes]:
-    """A file that is gone with the process, in a folder or in the system's for such."""
-    return tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=None if folder is None else os.fspath(folder))
+class Unnamed:
+    """A file that is gone with the process, in a folder or in the system's for such; errors name the folder."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = tempfile.gettempdir() if folder is None else os.fspath(folder)
+        self._file = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES, dir=self._folder)  # noqa: SIM115 - until __exit__
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        try:
+            self._file.close()
+        except OSError as refused:
+            self._place(refused)
+            raise
+
+    def seek(self, at: int) -> None:
+        """Go to a byte; what waits to be written goes to the disk."""
+        try:
+            self._file.seek(at)
+        except OSError as refused:
+            self._place(refused)
+            raise
+
+    def read(self, size: int) -> bytes:
+        """As many bytes as are there, at most `size`."""
+        try:
+            return self._file.read(size)
+        except OSError as refused:
+            self._place(refused)
+            raise
+
+    def write(self, piece: bytes | bytearray) -> int:
+        """Write it whole; how many bytes it has."""
+        try:
+            return self._file.write(piece)
+        except OSError as refused:
+            self._place(refused)
+            raise
+
+    def _place(self, refused: OSError) -> None:
+        if refused.filename is None:
+            refused.filename = self._folder
 
 
 class Rows(Holder):
@@ -39,7 +82,7 @@ class Rows(Holder):
         self._folder = folder
         self._fields = fields
         self._struct = Struct("<" + "".join(fields.values()))
-        self._file = self.opened(unnamed(folder))
+        self._file = self.opened(Unnamed(folder))
         self._written = 0  # bytes
         self._tail = bytearray()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tasks.data.scratch.holder import Holder
-from tasks.data.scratch.rows import Rows, unnamed
+from tasks.data.scratch.rows import Rows, Unnamed
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,7 +16,7 @@ class Spool(Holder):
 
     def __init__(self, folder: Path | None = None) -> None:
         super().__init__()
-        self._file = self.opened(unnamed(folder))
+        self._file = self.opened(Unnamed(folder))
         self._places = self.opened(Rows(folder, begin="Q", size="I"))
         self._bytes = 0
 
