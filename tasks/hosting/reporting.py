@@ -47,8 +47,9 @@ def why_not(place: AtAccount, remote: RemoteJob, sent: str) -> TuneyardError:
         paused.until_resumed = True  # what is created and ends so again may be billed each time
         return paused
     cause = remote.cause or Cause.PROVIDER
-    forget = ("start", *UPLOADS) if cause == Cause.DATA else ("start",)
-    if cause == Cause.DATA:
+    anew = cause == Cause.DATA or not remote.step  # what comes to nothing before a step may have lacked a whole file
+    forget = ("start", *UPLOADS) if anew else ("start",)
+    if anew:
         place.forget_sent_by(UPLOADS)
     why = f"{where} failed: {remote.failure or 'no reason was given'}"
     return Permanent(f"{why}; {sent}" if cause == Cause.DATA else why, cause=cause, forget=forget)
