@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from api_worker.sandbox.rules import Rules
 from queue_app.at_account import AtAccount
 from queue_app.cli import context
 from queue_app.cli.application import run
-from queue_app.lifecycle import Event
+from queue_app.errors import StandsStill
+from queue_app.lifecycle import Event, Reason
 from queue_app.shipped import find_shipped
 from queue_app.store import NewJob, Store
 from queue_app.store.money import Billed, Caps, Quoted
@@ -385,3 +387,25 @@ def test_a_time_that_earlier_jobs_tell_makes_a_price_by_the_hour(
     assert after["run_seconds"] > 0
     assert after["low_usd"] == pytest.approx(after["run_seconds"] / 3600 * 0.80 * 0.75)
     assert after["high_usd"] == pytest.approx(after["run_seconds"] / 3600 * 0.80 * 1.25)
+
+
+def test_a_full_account_tells_how_long_its_line_is(
+    yard: Store, recipe: Path, settle: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    settle(providers__nebius__api_key=SECRET, providers__nebius__max_jobs="2")
+    words = [recipe, "--set", "steps.tune.provider=nebius", "--set", "steps.tune.base_model=Qwen/Qwen3-32B"]
+    free = quoted(capsys, *words)["nebius"]
+    assert (free["slots"], free["turns"], free["wait_seconds"]) == ("0 of 2 slots used", 0, 0.0)
+    later = datetime.now(UTC) + timedelta(minutes=1)
+    for _ in range(3):
+        new = NewJob(kind="finetune.hosted", queue="api", spec={"base_model": "Qwen/Qwen3-32B"})
+        yard.submit([new], actor="user:me")
+        job = yard.claim(worker="w", lease_seconds=60, job_id=new.id)
+        assert job is not None
+        with suppress(StandsStill):
+            AtAccount(yard, job, "nebius", context.settings().queue).take_slot("nebius", size=2, source="settings")
+        yard.record(job.id, Event.POLL_SCHEDULED, actor="w", fence=1, reason=Reason.SLOT, due_at=later)
+    full = quoted(capsys, *words)["nebius"]
+    assert (full["slots"], full["turns"], full["wait_seconds"]) == ("2 of 2 slots used, 1 wait", 1, None)
+    assert run(["quote", *map(str, words)]) == 0
+    assert "it would wait for one, how long is not known" in " ".join(capsys.readouterr().out.split())

@@ -49,7 +49,7 @@ def hosted_line(work: Work, known: Known, model: str, grounds: Grounds) -> Line:
     line = listed_line(work, known, model, grounds.today)
     if line.impossible:
         return line
-    line = replace(line, slots=_slots(known, model, grounds))
+    line = _with_slots(line, known, grounds)
     if work.dataset is None:
         return replace(line, notes=(*line.notes, work.unknown))
     counted = grounds.counts.at_provider(work.dataset, known, work.method, model)
@@ -118,26 +118,30 @@ def _counted(line: Line, work: Work, known: Known, counted: Counted, grounds: Gr
     low, high = (0.0, 0.0) if known.is_free else (price.low, price.high)
     line = replace(line, tokens=counted.tokens, exact=counted.exact, low_usd=low, high_usd=high)
     lost = tuple(f"its file cannot hold {name} ({number}×)" for name, number in counted.dropped.items())
-    seconds = found.slowest if found else None
-    line = replace(line, run_seconds=seconds, run_seconds_by=_by(found), notes=(*line.notes, *lost))
+    if found is not None:
+        wait = None if line.turns is None else line.turns * found.slowest  # those before it are taken to be like it
+        line = replace(line, run_seconds=found.slowest, run_seconds_by=_by(found), wait_seconds=wait)
+    line = replace(line, notes=(*line.notes, *lost))
     return _estimated(line, work, known, digests, grounds)
 
 
-def _slots(known: Known, model: str, grounds: Grounds) -> str:
-    """How full the account is now: what a job would have to wait for."""
+def _with_slots(line: Line, known: Known, grounds: Grounds) -> Line:
+    """The line with how full the account is now: what a job would have to wait for."""
     if known.account is None:
-        return "no account"
+        return replace(line, slots="no account")
     by_model = known.listing is not None and known.listing.slots == "model"
-    pool = f"{known.name}/{known.catalogue.dated(known.api, model)}" if by_model else known.name
+    pool = f"{known.name}/{known.catalogue.dated(known.api, line.model)}" if by_model else known.name
     use = next((use for use in grounds.store.slots.ls() if use.pool.name == pool), None)
-    size = known.limit("jobs_at_once", model)
+    size = known.limit("jobs_at_once", line.model)
     held, waiting = (use.held, use.waiting) if use else (0, 0)
-    line = f", {waiting} wait" if waiting else ""
-    return f"{held} of {'an unknown number of' if size is None else size} slots used{line}"
+    queued = f", {waiting} wait" if waiting else ""
+    text = f"{held} of {'an unknown number of' if size is None else size} slots used{queued}"
+    turns = max(0, ceil((held + waiting + 1 - size) / size)) if size else None
+    return replace(line, slots=text, turns=turns, wait_seconds=0.0 if turns == 0 else None)
 
 
-def _by(found: RunTime | None) -> str:
-    return "" if found is None else f"its time as the slowest of {found.jobs} earlier jobs of the model there"
+def _by(found: RunTime) -> str:
+    return f"its time as the slowest of {found.jobs} earlier jobs of the model there"
 
 
 def _estimated(line: Line, work: Work, known: Known, digests: list[str], grounds: Grounds) -> Line:

@@ -25,6 +25,8 @@ class Line:
     storage_usd_per_month: float | None = None
     serving: str = ""  # what is to be paid before a tuned model answers
     slots: str = ""
+    turns: int | None = None  # how often all slots must come free before its own; 0: one is free
+    wait_seconds: float | None = None  # until a slot is free
     estimate_usd: float | None = None  # the provider's own
     run_seconds: float | None = None
     run_seconds_by: str = ""  # how that is known

@@ -98,10 +98,17 @@ def said(line: Line) -> Iterator[str]:
         yield line.machine
     yield from _serving(line)
     if line.slots:
-        yield line.slots
+        yield f"{line.slots}{_wait(line)}"
     if line.run_seconds_by:
         yield line.run_seconds_by
     yield from line.notes
+
+
+def _wait(line: Line) -> str:
+    if not line.turns:
+        return ""
+    known = "how long is not known" if line.wait_seconds is None else f"about {duration(line.wait_seconds)}"
+    return f": it would wait for one, {known}"
 
 
 def _serving(line: Line) -> Iterator[str]:
