@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from queue_app.errors import AccountPaused, Permanent, SlotRefused, StandsStill, Throttled, Transient, Unsettled
 from queue_app.lifecycle import Cause, Reason, backoff_seconds
-from queue_app.store.memos import going_key, is_in_doubt
+from queue_app.store.doubt import going_key, is_in_doubt
 from queue_app.store.money import START
 
 if TYPE_CHECKING:

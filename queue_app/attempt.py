@@ -25,7 +25,7 @@ from queue_app.errors import (
 )
 from queue_app.job_type import AT_ONCE
 from queue_app.lifecycle import FINAL, Cause, Request
-from queue_app.store.memos import is_in_doubt
+from queue_app.store.doubt import is_in_doubt
 from queue_app.store.money import START
 
 if TYPE_CHECKING:

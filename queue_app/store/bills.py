@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import Event, Reason, State
 from queue_app.store.accounts import lock_account
-from queue_app.store.memos import LONG_AGO, adopt, going_key, is_in_doubt, read_memo
+from queue_app.store.doubt import LONG_AGO, going_key, is_in_doubt
+from queue_app.store.memos import adopt, read_memo
 from queue_app.store.money import START, dollars, fits, sum_of
 from queue_app.store.rows import Bill, Job
 from queue_app.store.tables import bills, jobs, memos, runs
