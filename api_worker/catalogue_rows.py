@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from datetime import date
 from typing import Annotated, Literal
@@ -31,15 +32,15 @@ Whole = Annotated[int, Strict(), Field(ge=0)]
 Patterns = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 
-class Entry(BaseModel):
+class Entry(BaseModel, ABC):
     """A row of the file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
+    @abstractmethod
     def key(self) -> Hashable:
         """What it is about: two rows of one kind with the same are one too many."""
-        raise NotImplementedError
 
 
 class Listing(Entry):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import random
 import threading
-import traceback
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,30 +14,25 @@ from typing import TYPE_CHECKING, Any
 import tenacity
 from pydantic import ValidationError
 
-from queue_app.artifacts import NO_ROOM, ArtifactStore, Content, JobArtifacts
+from queue_app.artifacts import ArtifactStore, Content, JobArtifacts
 from queue_app.attempt import LiveAttempt, overdue
 from queue_app.errors import (
-    AccountPaused,
     Cancelled,
     Invalid,
     NotFound,
     Paused,
     Permanent,
     Released,
-    Repaired,
-    SlotRefused,
     StaleTransition,
     StandsStill,
-    Throttled,
     Transient,
     TuneyardError,
-    Unsettled,
 )
+from queue_app.job_log import job_log, redact
 from queue_app.job_type import JobType, PollAgain, Result, Spec, find_job_type
-from queue_app.lifecycle import Cause, Event, Reason, Request, State, backoff_seconds
+from queue_app.lifecycle import Cause, Event, Request, State
 from queue_app.recipe import fingerprint, resolve_references
-from queue_app.store.slots import Refused
-from settings.secrets import mask
+from queue_app.verdict import Verdict, judge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -48,21 +41,7 @@ if TYPE_CHECKING:
     from queue_app.store import Job, Store
     from settings import Settings
 
-ENDLESS_ROUND = 3  # the pause of what is asked after without end: the third one of the doubling
-SHORTEST_PAUSE_SECONDS = 1.0  # however soon the other side lets itself be asked again
 log = logging.getLogger("tuneyard.runner")
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What is recorded at the end of an attempt."""
-
-    event: Event
-    changes: dict[str, Any] = field(default_factory=dict)
-    detail: dict[str, Any] = field(default_factory=dict)
-    forget: tuple[str, ...] = ()
-    refused: Refused | None = None  # a slot was taken that was none
-    heeded: bool = False  # the user's request to cancel was known when this was judged
 
 
 @dataclass(frozen=True)
@@ -242,144 +221,7 @@ class Runner:
             log.warning("the doorbell is out of order, the sweeper will ring: %s", error)
 
 
-def judge(error: BaseException, attempt: LiveAttempt) -> Verdict:
-    """What an error that left a body means for its job."""
-    job, settings = attempt.job, attempt.settings
-    text = redact(str(error), settings)
-    if isinstance(error, Cancelled):
-        return Verdict(Event.CANCELLED, detail=dict(error.detail), forget=error.forget)
-    if isinstance(error, Paused):
-        return Verdict(Event.PAUSED)
-    if isinstance(error, Released):
-        return Verdict(Event.RELEASED)
-    if isinstance(error, Repaired):
-        return Verdict(Event.REPAIRED, detail={"why": text, "before": dict(error.before), "after": dict(error.after)})
-    if isinstance(error, StandsStill | Throttled | Unsettled | SlotRefused | AccountPaused):
-        return _wait(error, text, attempt)
-    if isinstance(error, Permanent) and _leaves_it_running(error, attempt):
-        return _try_again(Transient(text), text, attempt)
-    if isinstance(error, Transient):
-        return _try_again(error, text, attempt)
-    if isinstance(error, Permanent):
-        detail = {"error": type(error).__name__, **error.detail}
-        return Verdict(Event.FAILED, {"cause": error.cause, "failure": text}, detail, error.forget)
-    if isinstance(error, OSError) and (error.errno in NO_ROOM or isinstance(error, PermissionError)):
-        said = "no room left on the disk; free some" if error.errno in NO_ROOM else "permission denied; allow it"
-        failure = f"{error.filename or 'a file'}: {said}, then `tuneyard jobs retry {job.id}`"
-        return Verdict(Event.FAILED, {"cause": Cause.USER, "failure": failure})
-    trace = redact("".join(traceback.format_exception(error)), settings)
-    failure = f"a bug in {job.kind}: {type(error).__name__}: {text}; the traceback is in `tuneyard jobs logs {job.id}`"
-    attempt.log.error("%s", trace)
-    return Verdict(Event.FAILED, {"cause": Cause.BUG, "failure": failure}, {"traceback": trace})
-
-
-def _leaves_it_running(error: Permanent, attempt: LiveAttempt) -> bool:
-    """Whether something elsewhere goes on all the same: then it is asked after, whatever stands in the way now.
-
-    Only its own end ends the job: such an error forgets the step that started it.
-    """
-    if error.forget or error.cause == Cause.DEADLINE:
-        return False
-    gone = attempt.job.request == Request.CANCEL and isinstance(error, NotFound)  # there is nothing to cancel
-    return attempt.holds and not gone
-
-
-def _wait(
-    error: StandsStill | Throttled | Unsettled | SlotRefused | AccountPaused, text: str, attempt: LiveAttempt
-) -> Verdict:
-    """Wait without counting a failure: the job has done nothing wrong. A cancel is tried again before long."""
-    now, changes, limits = datetime.now(UTC), dict[str, Any](), attempt.settings.queue
-    asked = attempt.job.request == Request.CANCEL
-    soon = backoff_seconds(ENDLESS_ROUND, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
-    longest = soon if asked else float("inf")
-    if isinstance(error, StandsStill):  # whoever stands still holds up nobody else
-        due_at = None if error.seconds is None else now + timedelta(seconds=error.seconds)
-        changes = {"reason": error.reason, "due_at": due_at, "has_slot": False}
-    elif isinstance(error, Unsettled):
-        changes = {"reason": Reason.REMOTE, "due_at": now + timedelta(seconds=min(longest, error.seconds))}
-        if error.forget and not attempt.holds:  # it goes back to a step before the one that a slot is for
-            changes["has_slot"] = False
-        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, heeded=asked)
-    elif isinstance(error, Throttled):
-        told = max(SHORTEST_PAUSE_SECONDS, error.retry_after or 0.0) * random.uniform(1.0, 1.2)
-        pause = min(longest, told)
-        changes = {"reason": Reason.BACKOFF, "due_at": now + timedelta(seconds=pause), "failure": text}
-        if error.undone and not attempt.holds:  # others may have the slot meanwhile
-            changes["has_slot"] = False
-        return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)}, heeded=asked)
-    elif isinstance(error, SlotRefused):
-        changes = {"reason": Reason.SLOT, "due_at": None, "has_slot": False, "failure": text}
-        refused = Refused(error.retry_after)
-        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, refused)
-    else:
-        changes = {"reason": error.reason, "due_at": None, "failure": text}
-        if error.until_resumed:
-            changes["has_slot"] = False
-        if asked or not error.until_resumed:
-            seconds = min(longest, error.retry_after or limits.paused_seconds)
-            changes["due_at"] = now + timedelta(seconds=seconds)
-        return Verdict(Event.POLL_SCHEDULED, changes, {"why": text}, error.forget, heeded=asked)
-    return Verdict(Event.POLL_SCHEDULED, changes, {"why": text})
-
-
-def _try_again(error: Transient, text: str, attempt: LiveAttempt) -> Verdict:
-    """Try again until the budget is spent; what holds something elsewhere is asked after without end.
-
-    To give up on a remote job would leave it running, and paid for, with nobody to look after it.
-    """
-    job, limits = attempt.job, attempt.settings.queue
-    asked = job.request == Request.CANCEL
-    endless = attempt.holds or asked
-    failures = job.failures if endless else job.failures + 1
-    if failures >= limits.max_failures and not endless:
-        failure = f"{text} (tried {failures} times); `tuneyard jobs retry {job.id}` tries again"
-        return Verdict(Event.FAILED, {"cause": error.cause, "failure": failure, "failures": failures})
-    pause = None if asked else error.retry_after
-    if pause is None:
-        rounds = ENDLESS_ROUND if endless else failures
-        pause = backoff_seconds(rounds, first=limits.backoff_seconds, longest=limits.backoff_max_seconds)
-    due = datetime.now(UTC) + timedelta(seconds=pause)
-    changes = {"reason": Reason.BACKOFF, "due_at": due, "failures": failures, "failure": text}
-    return Verdict(Event.RETRY_SCHEDULED, changes, {"why": text, "seconds": round(pause, 1)}, heeded=asked)
-
-
-def redact(text: str, settings: Settings) -> str:
-    """The text without any secret of the settings."""
-    return mask(text, settings.secrets)
-
-
 def explain(error: ValidationError) -> Iterator[str]:
     """A validation error as one line a field."""
     for fault in error.errors():
         yield f"{'.'.join(map(str, fault['loc'])) or 'spec'}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-class Redacting(logging.Formatter):
-    """Writes log lines without the settings' secrets."""
-
-    def __init__(self, settings: Settings) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(message)s")
-        self._settings = settings
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record), self._settings)
-
-
-@contextmanager
-def job_log(settings: Settings, job: Job) -> Iterator[logging.Logger]:
-    """The log of a job, in its folder: what `tuneyard jobs logs` shows."""
-    folder = settings.home.absolute() / "jobs" / job.id / "logs"
-    folder.mkdir(parents=True, exist_ok=True)
-    logger = logging.getLogger(f"tuneyard.job.{job.id}")
-    logger.setLevel(logging.INFO)
-    handler = logging.FileHandler(folder / "job.log", encoding="utf-8")
-    handler.setFormatter(Redacting(settings))
-    logger.addHandler(handler)
-    try:
-        yield logger
-    finally:
-        logger.removeHandler(handler)
-        try:
-            handler.close()
-        except OSError as error:  # the disk is full: what became of the job is in the store
-            log.warning("the log of job %s lacks its last lines: %s", job.id, error.strerror)

@@ -58,7 +58,7 @@ def join() -> None:
     settings = context.settings()
     if apart := list(_not_shared(settings)):
         raise Invalid("another host cannot join this yard yet:\n       " + "\n       ".join(apart))
-    from queue_app.runner import redact
+    from queue_app.job_log import redact
 
     told: dict[str, Any] = {
         "TUNEYARD_STORE__URL": settings.store_url,

@@ -214,7 +214,7 @@ def _stopping() -> threading.Event:
 def _log_to_stderr(settings: Settings) -> None:
     import logging
 
-    from queue_app.runner import Redacting
+    from queue_app.job_log import Redacting
 
     handler = logging.StreamHandler()
     handler.setFormatter(Redacting(settings))

@@ -14,7 +14,7 @@ from queue_app.cli import context
 from queue_app.cli.application import run
 from queue_app.doctor import examine, runs_in, taken_ports
 from queue_app.errors import Invalid
-from queue_app.runner import redact
+from queue_app.job_log import redact
 from queue_app.store import Database
 from queue_app.supervisor import _locked
 from settings import (
