@@ -132,7 +132,7 @@ class AtAccount:
             self._refuse_over_day(pool, a_day, self.store.slots.starts(pool, but=self._key))
         if self.job.has_slot:
             return
-        if not self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size):
+        if not self.store.slots.take(self.job.id, pool, fence=self.job.attempt):
             raise StandsStill(f"no slot is free at {pool}", Reason.SLOT)
 
     def begin_start(self, pool: str, a_day: int | None) -> None:
@@ -157,7 +157,7 @@ class AtAccount:
         """See to it that the job holds its slot: what runs there has its place, however full the pool is."""
         self.store.slots.resize(pool, size, source)
         if not self.job.has_slot:
-            self.store.slots.take(self.job.id, pool, fence=self.job.attempt, size=size, is_held=True)
+            self.store.slots.take(self.job.id, pool, fence=self.job.attempt, is_held=True)
 
     def leave_slot(self) -> None:
         """What ran there has ended: the slot goes to the next at once, whatever is still to be collected."""

@@ -73,11 +73,10 @@ class Slots:
     def __init__(self, database: Database, rules: SlotRules) -> None:
         self.database, self.rules = database, rules
 
-    def take(self, job_id: str, pool: str, *, fence: int, size: int | None, is_held: bool = False) -> bool:
+    def take(self, job_id: str, pool: str, *, fence: int, is_held: bool = False) -> bool:
         """Take a slot for the holder of a job; False: none is free, or others wait before it.
 
-        `size` is what the pool is taken to hold from now on; None: nobody knows, so refusals tell. `is_held`: the job
-        has one there already, whatever the pool says.
+        `is_held`: the job has one there already, whatever the pool says.
 
         Raises:
             StaleTransition: the lease was lost
@@ -86,7 +85,7 @@ class Slots:
             job = write_as_holder(connection, job_id, fence, pool=pool)
             if job.has_slot:
                 return True
-            found = _locked(connection, pool, size)
+            found = _locked(connection, pool)
             if is_held:
                 write_as_holder(connection, job_id, fence, has_slot=True)
                 return True
@@ -132,7 +131,10 @@ class Slots:
         return Pool.model_validate(dict(row)) if row else Pool(name=name)
 
     def resize(self, name: str, size: int | None, source: str) -> None:
-        """Take a pool to hold so many from now on, because of `source`; another size ends what a refusal lowered."""
+        """Take a pool to hold so many from now on, because of `source`; None: nobody knows, so refusals tell.
+
+        Another size ends what a refusal lowered.
+        """
         found = self.get(name)
         if (found.size, found.source) == (size, source):
             return
@@ -265,18 +267,12 @@ def held(connection: Connection, pool: str) -> int:
     return int(connection.execute(query).scalar_one())
 
 
-UNCHANGED: Any = object()
-
-
-def _locked(connection: Connection, name: str, size: int | None = UNCHANGED) -> Pool:
+def _locked(connection: Connection, name: str) -> Pool:
     """The pool's row, which nobody else writes before this transaction ends."""
     query = select(pools).where(pools.c.name == name).with_for_update()
-    row = connection.execute(query).mappings().first()
-    if row is None:
+    if connection.execute(query).first() is None:
         with suppress(IntegrityError), connection.begin_nested():  # another one began it in this very moment
-            connection.execute(insert(pools).values(name=name, size=None if size is UNCHANGED else size))
-    elif size is not UNCHANGED and row["size"] != size:
-        connection.execute(update(pools).where(pools.c.name == name).values(size=size))
+            connection.execute(insert(pools).values(name=name))
     return Pool.model_validate(dict(connection.execute(query).mappings().one()))
 
 

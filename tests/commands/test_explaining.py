@@ -24,7 +24,7 @@ def held(store: Store, job_id: str, pool: str = "acme") -> bool:
     job = store.claim(worker="w", lease_seconds=60, job_id=job_id)
     assert job is not None
     store.slots.resize(pool, 1, "the catalogue")
-    if store.slots.take(job_id, pool, fence=job.attempt, size=1):
+    if store.slots.take(job_id, pool, fence=job.attempt):
         return True
     store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=None)
     return False

@@ -111,7 +111,8 @@ def test_slots_tell_foreign_jobs_from_ours(
     ours = submitted(yard)
     job = yard.claim(worker="w", lease_seconds=60, job_id=ours)
     assert job is not None
-    assert yard.slots.take(ours, "acme/sandbox-base", fence=1, size=3)
+    yard.slots.resize("acme/sandbox-base", 3, "acme itself")
+    assert yard.slots.take(ours, "acme/sandbox-base", fence=1)
     with serve(tmp_path / "state", rules=WITHOUT_END) as sandbox, sandbox.client() as client:
         at(sandbox)
         started(client, tmp_path, f"ty-{ours}")
@@ -141,7 +142,7 @@ def test_slots_tell_which_limit_holds_who_says_so_and_what_changes_it(
         job = yard.claim(worker="w", lease_seconds=60, job_id=submitted(yard))
         assert job is not None
         yard.slots.resize(pool, 5, setting)
-        assert yard.slots.take(job.id, pool, fence=1, size=5)
+        assert yard.slots.take(job.id, pool, fence=1)
         changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None, "has_slot": False}
         yard.record(job.id, Event.POLL_SCHEDULED, actor="w", fence=1, refused=Refused(3600.0), **changes)
         [row] = told(capsys, "slots", "acme")

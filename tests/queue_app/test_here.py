@@ -203,7 +203,8 @@ def test_a_job_that_waits_for_a_slot_says_so_and_goes_on_when_it_has_one(
     holder = here.submit("test.slot")
     held = here.store.claim(worker="w", lease_seconds=60, job_id=holder)
     assert held is not None
-    assert here.store.slots.take(holder, "acme", fence=held.attempt, size=1)
+    here.store.slots.resize("acme", 1, "the test")
+    assert here.store.slots.take(holder, "acme", fence=held.attempt)
     job_id = here.submit("test.slot")
     monkeypatch.setattr(context, "runner", lambda _: here.runner)
     command = threading.Thread(target=finish_here, args=(job_id,))

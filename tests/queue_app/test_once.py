@@ -496,7 +496,7 @@ def test_who_is_given_a_slot_is_rung_for_at_once(run_here: RunHere):
         first.append(attempt.job_id)
         if len(first) == 1:
             assert run_here.store.claim(worker="w", lease_seconds=60, job_id=second) is not None
-            assert not run_here.store.slots.take(second, "acme", fence=1, size=1)
+            assert not run_here.store.slots.take(second, "acme", fence=1)
             changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None}
             run_here.store.record(second, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
         return Bought(remote="r")
@@ -519,7 +519,7 @@ def test_a_doorbell_that_is_out_of_order_is_no_fault_of_the_job(run_here: RunHer
     def buy(spec: Order, attempt: Attempt) -> Bought:
         attempt.at("acme").take_slot("acme", size=1)
         assert run_here.store.claim(worker="w", lease_seconds=60, job_id=second) is not None
-        assert not run_here.store.slots.take(second, "acme", fence=1, size=1)
+        assert not run_here.store.slots.take(second, "acme", fence=1)
         changes: dict[str, Any] = {"reason": Reason.SLOT, "due_at": None}
         run_here.store.record(second, Event.POLL_SCHEDULED, actor="w", fence=1, **changes)
         return Bought(remote="r")

@@ -40,7 +40,8 @@ def claimed(store: Store, job_id: str) -> Job:
 def asked(store: Store, job_id: str, *, size: int | None) -> bool:
     """Claim a job and ask for a slot; one that gets none waits for it."""
     job = claimed(store, job_id)
-    if store.slots.take(job_id, "acme", fence=job.attempt, size=size):
+    store.slots.resize("acme", size, "the test")
+    if store.slots.take(job_id, "acme", fence=job.attempt):
         return True
     store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=None)
     return False
@@ -178,7 +179,7 @@ def test_who_lost_the_lease_takes_no_slot(store: Store) -> None:
     [job_id] = submitted(store, 1)
     job = claimed(store, job_id)
     with pytest.raises(StaleTransition):
-        store.slots.take(job_id, "acme", fence=job.attempt - 1, size=1)
+        store.slots.take(job_id, "acme", fence=job.attempt - 1)
 
 
 def test_many_that_ask_at_once_take_as_many_as_there_are(tmp_path: Path) -> None:
@@ -251,7 +252,8 @@ def test_a_limit_that_was_raised_is_heard_of_when_the_account_is_resumed(store: 
     job = claimed(store, job_id)
     with store.database.writing() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values(account="acme"))
-    assert not store.slots.take(job_id, "acme", fence=job.attempt, size=0)
+    store.slots.resize("acme", 0, "the test")
+    assert not store.slots.take(job_id, "acme", fence=job.attempt)
     store.record(job_id, Event.POLL_SCHEDULED, actor="w", fence=job.attempt, reason=Reason.SLOT, due_at=None)
     assert store.accounts.resume("acme") == 1
     assert asked(store, job_id, size=1)
@@ -261,7 +263,7 @@ def test_a_job_that_was_adopted_has_its_slot_however_full_the_pool_is(store: Sto
     first, second = submitted(store, 2)
     assert asked(store, first, size=1)
     job = claimed(store, second)
-    assert store.slots.take(second, "acme", fence=job.attempt, size=1, is_held=True)
+    assert store.slots.take(second, "acme", fence=job.attempt, is_held=True)
     assert holders(store) == {first, second}
 
 
