@@ -20,151 +20,18 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
-import random
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import dataclass
 from pathlib import Path
-from pydoc_data.topics import topics
-from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-AGENTS = 15
+from benchmarks.dataset.cost import ROOT, Cost, run, tuneyard
+from benchmarks.dataset.made import Made, enlarge, make_set
+
 PASSAGES = 6000  # with planted personal data
 PROSE = 600  # texts, every second of which gets a near duplicate; all pairs are counted, so not more
-SETTING = {"COLUMNS": "200", "PYTHONDONTWRITEBYTECODE": ""}  # modules are compiled once, as they are where installed
-CALL = "import sys; from queue_app.cli import main; main()"
-
-OBVIOUS = {
-    "convert": """
-with open(source) as lines, open(target, "w") as out:
-    for line in lines:
-        out.write(json.dumps({"messages": json.loads(line)["messages"]}) + "\\n")
-""",
-    "check": """
-import tiktoken
-from mistral_common.tokens.tokenizers import tekken
-vocabulary = tekken.Tekkenizer.from_file(tekken.__file__.replace("tokenizers/tekken.py", "../data/tekken_240911.json"))
-encoding = vocabulary._model
-bad = tokens = 0
-with open(source) as lines:
-    for line in lines:
-        messages = json.loads(line)["messages"]
-        bad += messages[-1]["role"] != "assistant" or not all(m["content"].strip() for m in messages)
-        tokens += sum(len(encoding.encode_ordinary(m["content"])) for m in messages)
-""",
-    "audit": """
-import re
-from collections import Counter
-from datasketch import MinHash, MinHashLSH
-patterns = [re.compile(p) for p in (
-    r"[\\w.+-]+@[\\w-]+\\.[\\w.]+", r"\\+?\\d[\\d ().-]{7,}\\d", r"\\b\\d{3}-\\d{2}-\\d{4}\\b",
-    r"\\b(?:\\d[ -]?){13,16}\\b", r"\\b(?:\\d{1,3}\\.){3}\\d{1,3}\\b", r"sk-\\w{20,}", r"AKIA\\w{16}", r"ghp_\\w{36}")]
-index, seen, found, near = MinHashLSH(threshold=0.85, num_perm=128), Counter(), Counter(), 0
-with open(source) as lines:
-    for number, line in enumerate(lines):
-        text = " ".join(m["content"] for m in json.loads(line)["messages"])
-        seen[text] += 1
-        for pattern in patterns:
-            found[pattern.pattern] += bool(pattern.search(text))
-        words = text.lower().split()
-        sketch = MinHash(num_perm=128)
-        for n in range(max(1, len(words) - 4)):
-            sketch.update(" ".join(words[n : n + 5]).encode())
-        near += bool(index.query(sketch))
-        index.insert(str(number), sketch)
-""",
-    "convert, datasets.map": """
-from datasets import load_dataset
-rows = load_dataset("json", data_files=source, split="train", cache_dir=target + ".cache")
-others = [name for name in rows.column_names if name != "messages"]
-rows.map(lambda row: {"messages": row["messages"]}, remove_columns=others).to_json(target)
-""",
-    "sample": """
-import random
-from collections import defaultdict
-groups = defaultdict(list)
-with open(source) as lines:
-    for line in lines:
-        row = json.loads(line)
-        groups[row["target_agent"]].append(row)
-total = sum(map(len, groups.values()))
-with open(target, "w") as out:
-    for rows in groups.values():
-        for row in random.sample(rows, round(min(5000, total // 2) * len(rows) / total)):
-            out.write(json.dumps(row) + "\\n")
-""",
-}
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a process took, as the kernel counted it."""
-
-    seconds: float
-    cpu_seconds: float
-    peak_mib: float
-    output: str
-
-    @property
-    def shown(self) -> str:
-        return f"{self.seconds:.1f} s, {self.cpu_seconds:.1f} CPU s, {self.peak_mib:.0f} MiB"
-
-
-def run(command: list[str], cores: int, home: Path) -> Cost:
-    """Run a command on so many cores and wait for it."""
-    home.mkdir(exist_ok=True)
-    taken = sorted(os.sched_getaffinity(0))[:cores]
-    began = time.perf_counter()
-    with tempfile.TemporaryFile("w+") as out:
-        process = subprocess.Popen(
-            ["taskset", "-c", ",".join(map(str, taken)), *command],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=home,
-            env={**os.environ, **SETTING, "PYTHONPATH": str(ROOT), "TUNEYARD_HOME": str(home)},
-        )
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        out.seek(0)
-        text = out.read()
-    if process.returncode not in (0, 2):  # 2: a gate said no, which is what planted data is for
-        sys.exit(f"{' '.join(command[:8])}…: exit code {process.returncode}\n{text[-2000:]}")
-    seconds = time.perf_counter() - began
-    return Cost(seconds, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, text)
-
-
-def base_rows(path: Path | None, count: int) -> list[dict[str, Any]]:
-    """So many requests and answers; from a file of question and answer, or pieces of Python's language reference."""
-    if path is not None:
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        pairs = [(row["question"], row["answer"]) for row in rows]
-    else:
-        texts = [" ".join(text.split()) for text in topics.values()]
-        cut = [text[at : at + 480] for text in texts for at in range(0, len(text) - 480, 50)]
-        pairs = [(f"Continue: {text[:120]}", text[120:]) for text in cut]
-    if len(pairs) < count:
-        sys.exit(f"{len(pairs)} rows are too few for {count}; take a smaller --examples")
-    return [
-        {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]}
-        for asked, answer in pairs[:count]
-    ]
-
-
-def plant(rows: list[dict[str, Any]], share: float = 0.02) -> int:
-    """Put personal data into a share of the answers, and return into how many."""
-    sys.path.insert(0, str(ROOT))
-    from tests.data.planted import passages
-
-    chosen = random.Random(7).sample(range(len(rows)), int(len(rows) * share))
-    for at, passage in zip(chosen, passages(7, len(chosen)), strict=True):
-        rows[at]["messages"][1]["content"] += " " + passage.text
-    return len(chosen)
+OBVIOUS = ROOT / "benchmarks" / "obvious"  # scripts
 
 
 def main() -> None:
@@ -176,60 +43,13 @@ def main() -> None:
     given = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
-        made = make_set(home, given)
+        made = make_set(home, given.rows, given.examples)
         if given.large:
             compare_sizes(made)
         else:
             compare(made)
             compare_near(made, given.text_dedup)
             tell_found()
-
-
-@dataclass(frozen=True)
-class Made:
-    """The set that is worked on."""
-
-    home: Path
-    file: Path
-    examples: int
-
-    @property
-    def size_mb(self) -> float:
-        return self.file.stat().st_size / 1e6
-
-    def steps(self) -> dict[str, list[str]]:
-        """Our commands, by the names of the obvious scripts."""
-        source = str(self.file)
-        return {
-            "convert": ["convert", source, "--to", "openai"],
-            "check": ["check", source, "--target", "openai", "--fix"],
-            "audit": ["audit", source],
-            "sample": ["sample", source, f"size={min(5000, self.examples // 2)}", "by=target_agent"],
-        }
-
-
-def tuneyard(*words: str) -> list[str]:
-    return [sys.executable, "-c", CALL, "data", *words]
-
-
-def make_set(home: Path, given: argparse.Namespace) -> Made:
-    """Plant, mix for fifteen agents, and say what came of it."""
-    rows = base_rows(given.rows, given.examples // AGENTS)
-    planted = plant(rows)
-    base = home / "base.jsonl"
-    base.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    matrix = ROOT / "recipes" / "matrices" / "fifteen_agents.csv"
-    mixed = run(tuneyard("mix", str(base), "--compatibility", str(matrix), "assign=true", "--json"), 2, home)
-    told = json.loads(mixed.output[mixed.output.index("{") :])["result"]
-    made = Made(home, home / "mixed.jsonl", told["examples"])
-    shutil.copyfile(home / "artifacts" / told["dataset"][7:] / "content" / "examples.jsonl", made.file)
-    few = home / "few.jsonl"
-    few.write_text("".join(json.dumps(row) + "\n" for row in rows[:10]), encoding="utf-8")
-    start = run(tuneyard("convert", str(few), "--to", "openai", "-q"), 2, home)
-    print(f"{made.examples:,} examples, {made.size_mb:.1f} MB, {planted} base rows with planted personal data")
-    print(f"mix: {mixed.seconds:.1f} s, {made.size_mb / mixed.seconds:.0f} MB/s, peak {mixed.peak_mib:.0f} MiB")
-    print(f"a command on ten rows, of which all are start-up: {start.seconds:.1f} s, {start.cpu_seconds:.1f} CPU s\n")
-    return made
 
 
 def compare(made: Made) -> None:
@@ -250,7 +70,7 @@ def compare(made: Made) -> None:
         if other:
             ours, theirs = ours + cost.seconds, theirs + other.seconds
     print(f"\nall steps on two cores {ours:.1f} s, the obvious script {theirs:.1f} s: {theirs / ours:.1f} times")
-    if hugging_face := obvious("convert, datasets.map", made):
+    if hugging_face := obvious("convert_by_datasets", made):
         ours = run(tuneyard(*made.steps()["convert"], "--no-reuse", "-q"), 2, made.home).seconds
         print(
             f"convert by datasets.map: {hugging_face.shown}; ours {ours:.1f} s, ratio {hugging_face.seconds / ours:.1f}"
@@ -318,28 +138,13 @@ def compare_sizes(made: Made) -> None:
         large.file.unlink()
 
 
-def enlarge(made: Made, mib: int) -> Made:
-    """The set again and again, each time with another number before the first text, until it is so large."""
-    file, examples, size, turn = made.home / "large.jsonl", 0, 0, 0
-    with file.open("wb") as out:
-        while size < mib << 20:
-            turn += 1
-            with made.file.open("rb") as lines:
-                for line in lines:
-                    size += out.write(line.replace(b'"content":"', b'"content":"%d. ' % turn, 1))
-                    examples += 1
-                    if size >= mib << 20:
-                        break
-    return Made(made.home, file, examples)
-
-
 def obvious(step: str, made: Made) -> Cost | None:
     """The step as a script that anybody would write; None where a library that it needs is not installed."""
     if step == "audit" and importlib.util.find_spec("datasketch") is None:
         print("(datasketch is not installed: the obvious audit is left out)")
         return None
-    setting = f"import json, sys\nsource, target = {str(made.file)!r}, {str(made.home / 'obvious.jsonl')!r}\n"
-    return run([sys.executable, "-c", setting + OBVIOUS[step]], 2, made.home)
+    script = OBVIOUS / f"{step}.py"
+    return run([sys.executable, str(script), str(made.file), str(made.home / "obvious.jsonl")], 2, made.home)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shutil
 import socket
@@ -14,12 +13,12 @@ from queue_app.broker import facts
 from queue_app.cards import asked_driver, find_cards, look
 from queue_app.errors import TuneyardError
 from queue_app.store import Database, Store
+from queue_app.yard_home import runs_in
 from settings.account import variable_of
 from settings.addresses import host_of, is_in_the_clear
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from settings import Settings
 
@@ -117,20 +116,6 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("persistence", "note", "no append-only file; rings are lost with the broker (swept up again)")
     else:
         yield Finding("persistence", "ok", "append-only file")
-
-
-def runs_in(home: Path) -> bool:
-    """Whether a yard runs in this home: its lock is held, not only its file left behind."""
-    if not (home / "yard.json").exists():
-        return False
-    try:
-        with (home / "yard.lock").open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except FileNotFoundError:  # somebody has tidied up by hand
-        return False
-    return False
 
 
 def taken_ports(settings: Settings, *, only: str | None = None) -> Iterator[str]:

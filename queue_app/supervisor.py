@@ -7,8 +7,6 @@ same if the supervisor is killed (`process_family` says what it covers).
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import selectors
 import shlex
@@ -16,43 +14,25 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from honcho.colour import get_colours
-from honcho.environ import parse_procfile
-from honcho.printer import Message, Printer
-
 from queue_app import process_family
-from queue_app.errors import Invalid, Permanent, Transient, TuneyardError
+from queue_app.errors import Permanent, Transient, TuneyardError
 from queue_app.process_family import Family, end_in_order, yard_mark
-from queue_app.yard_process import Pace, YardProcess
+from queue_app.yard_home import Report, locked
+from queue_app.yard_output import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from queue_app.yard import Yard
+    from queue_app.yard_process import YardProcess
 
 STOPPED, STOPPED_HARD = 0, 130
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READY_LOOK_SECONDS = 0.1
-REPORT_AGAIN_SECONDS = 1.0  # after yard.json could not be written
-
-
-@dataclass(frozen=True)
-class Yard:
-    """What is to run."""
-
-    procfile: Path
-    home: Path
-    ready: Callable[[], object]  # returns when the broker answers, raises Transient while it does not
-    counts: Mapping[str, int] = field(default_factory=dict)  # by Procfile name; 1 unless named, 0 for none
-    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-    own_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by process (gpu.1), beside `env`
-    only: Collection[str] | None = None  # Procfile names; None for all
-    first: str = "broker"  # started and awaited before the others, ended after them
-    pace: Pace = Pace()
 
 
 def run_yard(yard: Yard) -> int:
@@ -65,10 +45,10 @@ def run_yard(yard: Yard) -> int:
         Permanent: nothing can be written there; a disk that fills up later stops nothing
         TuneyardError: what `ready` raised; everything has been ended before
     """
-    processes = _processes(yard)
+    processes = yard.processes()
     yard.home.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        lock = stack.enter_context(_locked(yard.home))
+        lock = stack.enter_context(locked(yard.home))
         Family(0, yard_mark(yard.home)).kill()  # what outlived an earlier yard together with its watchdog
         alarm = stack.enter_context(_signals_as_bytes())
         return _Supervisor(yard, processes, alarm, lock).run()
@@ -79,27 +59,25 @@ class _Supervisor:
         self._yard = yard
         self._first = [p for p in processes if p.line == yard.first]
         self._rest = [p for p in processes if p.line != yard.first]
-        self._env = _environment(yard.env)
         self._lock = lock
         self._alarm = alarm
         self._selector = selectors.DefaultSelector()
         self._selector.register(alarm, selectors.EVENT_READ)
         width = max(len(p.name) for p in processes)
-        self._printer = Printer(sys.stdout, width=width, colour="NO_COLOR" not in yard.env)
+        self._output = Output(width, colour="NO_COLOR" not in yard.env)
+        self._report = Report(yard.home, self._output.say)
         self._watchdog: subprocess.Popen[bytes] | None = None
-        self._started_at = _now()
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._ready_deadline: float | None = None  # monotonic; None once the broker has answered
         self._stop_deadline: float | None = None  # monotonic; None until told to stop
-        self._report_due: float | None = None  # monotonic; None: yard.json says what runs
-        self._unprinted = 0  # times that the output could not be written since it last could
         self._ending: list[YardProcess] = []
         self._interrupts = 0
         self._failure: TuneyardError | None = None
 
     def run(self) -> int:
         try:
-            self._report()
-            if self._report_due is not None:  # the watchdog would not know what to end
+            self._tell()
+            if self._report.due is not None:  # the watchdog would not know what to end
                 raise Permanent(f"{self._yard.home} cannot be written; free some space, or set TUNEYARD_HOME elsewhere")
             self._keep_watchdog()
             self._ready_deadline = time.monotonic() + self._yard.pace.ready_seconds
@@ -121,8 +99,8 @@ class _Supervisor:
                 self._read(key.data)
         for process in self._living():
             self._look_after(process)
-        if self._report_due is not None and self._report_due <= time.monotonic():
-            self._report()
+        if self._report.due is not None and self._report.due <= time.monotonic():
+            self._tell()
         if self._stop_deadline is not None:
             self._go_on_stopping(self._stop_deadline)
             return
@@ -139,8 +117,8 @@ class _Supervisor:
         times = [p.due for p in [*self._first, *self._rest] if p.due is not None]
         if self._ready_deadline is not None:
             times.append(now + READY_LOOK_SECONDS)
-        if self._report_due is not None:
-            times.append(self._report_due)
+        if self._report.due is not None:
+            times.append(self._report.due)
         return max(0.0, min(times) - now) if times else None
 
     def _living(self) -> list[YardProcess]:
@@ -164,26 +142,28 @@ class _Supervisor:
 
     def _start(self, process: YardProcess) -> None:
         try:
-            process.start({**self._env, **self._yard.own_env.get(process.name, {})})
+            process.start(self._yard.environment_of(process))
         except OSError as error:
-            self._say(f'cannot run "{shlex.join(process.command)}": {error.strerror}; {_again(process)}', process)
+            self._output.say(
+                f'cannot run "{shlex.join(process.command)}": {error.strerror}; {_again(process)}', process
+            )
         else:
             self._selector.register(process.output, selectors.EVENT_READ, process)
             if process.starts > 1:
-                self._say(f"started again (start {process.starts})", process)
-        self._report()
+                self._output.say(f"started again (start {process.starts})", process)
+        self._tell()
 
     def _look_after(self, process: YardProcess) -> None:
         if process.popen is None or process.popen.poll() is None:
             return
         for line in process.read_last_lines():
-            self._print(line, process)
+            self._output.show(line, process)
         self._forget_output(process)
         left = len(process.family.living())
         process.family.kill()
         end = process.bury() + (f", and {left} it had left behind with it" if left else "")
-        self._say(end if self._stop_deadline is not None else f"{end}; {_again(process)}", process)
-        self._report()
+        self._output.say(end if self._stop_deadline is not None else f"{end}; {_again(process)}", process)
+        self._tell()
 
     def _keep_watchdog(self) -> None:
         if self._watchdog is not None and self._watchdog.poll() is None:
@@ -211,7 +191,7 @@ class _Supervisor:
                 self._stop_deadline = 0.0
 
     def _begin_to_stop(self, why: str) -> None:
-        self._say(why)
+        self._output.say(why)
         self._ending = [p for p in self._rest if p.popen is not None]
         self._stop_deadline = time.monotonic() + self._yard.pace.grace_seconds
         for process in self._ending:
@@ -238,12 +218,12 @@ class _Supervisor:
     def _kill(self, process: YardProcess) -> None:
         if process.popen is None:
             return
-        self._say("killed", process)
+        self._output.say("killed", process)
         process.family.kill()
         try:
             process.popen.wait(process_family.LAST_GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            self._say(f"process {process.popen.pid} does not end even so; the kernel holds it", process)
+            self._output.say(f"process {process.popen.pid} does not end even so; the kernel holds it", process)
             process.popen = None
             return
         self._look_after(process)
@@ -252,15 +232,12 @@ class _Supervisor:
         rest = [p.family for p in self._rest if p.popen is not None]
         end_in_order([*rest, *(p.family for p in self._first if p.popen is not None)], None, 0.0)
         Family(0, yard_mark(self._yard.home)).kill()
-        (self._yard.home / "yard.json").unlink(missing_ok=True)
+        self._report.remove()
         if self._watchdog is not None and self._watchdog.stdin is not None:
             self._watchdog.stdin.close()
             self._watchdog.wait()
         self._selector.close()
-        try:
-            sys.stdout.flush()
-        except OSError:  # the interpreter would try once more, and change the exit code
-            _forget_stdout()
+        self._output.end()
 
     # telling
 
@@ -269,50 +246,14 @@ class _Supervisor:
         if lines is None:
             self._forget_output(process)
         for line in lines or ():
-            self._print(line, process)
+            self._output.show(line, process)
 
     def _forget_output(self, process: YardProcess) -> None:
         if process.output in self._selector.get_map():
             self._selector.unregister(process.output)
 
-    def _say(self, text: str, process: YardProcess | None = None) -> None:
-        self._print(f"{text}".encode(), process, mark="* ")
-
-    def _print(self, line: bytes, process: YardProcess | None, mark: str = "") -> None:
-        name, colour = (process.name, process.colour) if process else ("yard", None)
-        now = datetime.now(UTC).astimezone()
-        try:
-            self._printer.write(Message("line", mark + line.decode(errors="replace"), now, name, colour))
-        except BrokenPipeError:  # nobody reads any more, as in `tuneyard up | head`
-            _forget_stdout()
-            os.kill(os.getpid(), signal.SIGTERM)
-        except OSError:  # its file is on a full disk: no reason to end a training
-            self._unprinted += 1
-        else:
-            self._own_up()
-
-    def _own_up(self) -> None:
-        times, self._unprinted = self._unprinted, 0
-        if times:
-            self._say(f"the output could not be written {times} times; lines may be missing above")
-
-    def _report(self) -> None:
-        """Say in `yard.json` what runs; while that cannot be written, the old one stays and is tried again."""
-        path = self._yard.home / "yard.json"
-        fresh = path.with_suffix(".json.new")
-        try:
-            fresh.write_text(json.dumps(self._picture(), indent=1))
-            fresh.replace(path)
-        except OSError as error:
-            with suppress(OSError):
-                fresh.unlink(missing_ok=True)
-            if self._report_due is None:
-                self._say(f"{path} cannot be written ({error.strerror}); free some space, the yard goes on meanwhile")
-            self._report_due = time.monotonic() + REPORT_AGAIN_SECONDS
-            return
-        if self._report_due is not None:
-            self._report_due = None
-            self._say(f"{path} says again what runs")
+    def _tell(self) -> None:
+        self._report.write(self._picture())
 
     def _picture(self) -> dict[str, Any]:
         processes = {
@@ -323,63 +264,8 @@ class _Supervisor:
         return {"pid": os.getpid(), "started_at": self._started_at, "last": self._yard.first, "processes": processes}
 
 
-def _processes(yard: Yard) -> list[YardProcess]:
-    try:
-        lines: dict[str, str] = parse_procfile(yard.procfile.read_text()).processes
-    except (OSError, AssertionError) as error:  # honcho asserts that names are unique
-        raise Invalid(f"{yard.procfile} cannot be used: {error}") from error
-    wanted = set(lines) if yard.only is None else set(yard.only)
-    if missing := sorted((wanted | set(yard.counts)) - set(lines)):
-        raise Invalid(f"{yard.procfile} has no line {', '.join(missing)}; it has {', '.join(lines)}")
-    names = [f"{line}.{i + 1}" for line in lines if line in wanted for i in range(yard.counts.get(line, 1))]
-    if not names:
-        raise Invalid(f"{yard.procfile}: nothing is left to run; ask for one of {', '.join(lines)}")
-    return [
-        YardProcess(name, shlex.split(lines[name.rpartition(".")[0]]), colour, yard_mark(yard.home) + name, yard.pace)
-        for name, colour in zip(names, get_colours(), strict=False)
-    ]
-
-
-def _environment(env: Mapping[str, str]) -> dict[str, str]:
-    # `tuneyard` may have been called by its path: its neighbours are found all the same
-    path = f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}"
-    return {**env, "PATH": path, "PYTHONUNBUFFERED": "1"}
-
-
 def _again(process: YardProcess) -> str:
     return f"starts again in {process.schedule():g} s"
-
-
-def _forget_stdout() -> None:
-    """Let what is still to be written go nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextmanager
-def _locked(home: Path) -> Iterator[int]:
-    lock = os.open(home / "yard.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield lock
-    except BlockingIOError as error:
-        raise Invalid(_who_runs(home)) from error
-    finally:
-        os.close(lock)
-
-
-def _who_runs(home: Path) -> str:
-    try:
-        pid = int(json.loads((home / "yard.json").read_text())["pid"])
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return f"the yard in {home} is just being ended; try again in some seconds"
-    return (
-        f"a yard already runs in {home} (pid {pid}); stop it with `kill {pid}`, or set TUNEYARD_HOME to another folder"
-    )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ import httpx
 import msgspec
 
 from api_worker import mistral_answers as answers
+from api_worker.cancelling import cancel_unless_ended
 from api_worker.certificates import certificates
 from api_worker.provider import Estimate, Method, Offer, Order, RemoteJob, RemoteResult, RemoteState
 from api_worker.refusals import Meaning, Refusal, error_of, without_secret
@@ -137,16 +138,10 @@ class Account:
         return answers.seen(self._job(remote_id))
 
     def cancel(self, remote_id: str) -> RemoteState:
-        state = self._job(remote_id).state
-        if state.is_final or state == RemoteState.CANCELLING:
-            return state
-        try:
+        def send() -> RemoteState:
             return self._typed(answers.Job, self._send(self._jobs.cancel, job_id=remote_id)).state
-        except Permanent:  # it may have ended in between
-            state = self._job(remote_id).state
-            if not state.is_final:
-                raise
-            return state
+
+        return cancel_unless_ended(self._job(remote_id).state, send, lambda: self._job(remote_id).state)
 
     def result(self, remote_id: str) -> RemoteResult:
         job = self._job(remote_id)

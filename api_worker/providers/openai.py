@@ -16,6 +16,7 @@ from openai.types import FileObject, Model
 from openai.types.fine_tuning import FineTuningJob
 
 from api_worker import openai_answers as answers
+from api_worker.cancelling import cancel_unless_ended
 from api_worker.certificates import certificates
 from api_worker.provider import (
     Estimate,
@@ -189,17 +190,11 @@ class Account:
         return self.dialect.bills.get(state, told)
 
     def cancel(self, remote_id: str) -> RemoteState:
-        seen = self._seen(remote_id)
-        if seen.is_final:
-            return seen
-        try:
+        def send() -> RemoteState:
             self._ask(self._writer.fine_tuning.jobs.cancel, remote_id)
-        except Permanent:  # it may have ended in between
-            seen = self._seen(remote_id)
-            if not seen.is_final:
-                raise
-            return seen
-        return RemoteState.CANCELLED
+            return RemoteState.CANCELLED
+
+        return cancel_unless_ended(self._seen(remote_id), send, lambda: self._seen(remote_id))
 
     def result(self, remote_id: str) -> RemoteResult:
         job = self._job(remote_id)

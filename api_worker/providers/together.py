@@ -10,19 +10,17 @@ The list of jobs has neither filter nor pages. So the submission key ends the su
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
-
-import httpx
 
 from api_worker import together_answers as answers
-from api_worker.json_api import Answer, JsonApi
+from api_worker.cancelling import cancel_unless_ended
 from api_worker.provider import Estimate, Method, Offer, RemoteResult, RemoteState, Tuned, progress_of
-from api_worker.refusals import Meaning, Refusal, cause_of_words, error_of
-from queue_app.errors import Invalid, NotFound, Permanent, Unauthorized, Unsettled
+from api_worker.refusals import Refusal, cause_of_words, error_of
+from api_worker.together_api import Api, quoted
+from api_worker.together_jobs import Jobs, path_of
+from queue_app.errors import Invalid, NotFound, Permanent, Unauthorized
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
@@ -37,37 +35,8 @@ FILE_TYPES = ("jsonl", "parquet", "csv")
 LARGEST_BYTES = 5 * 1024**3  # that Together's own client sends in one piece; it takes larger ones in parts
 SUFFIX_LIMIT = 40
 RECENT = timedelta(hours=1)  # of a running job's figures, that a look at it asks for
-HEIR_SECONDS = 30.0  # pause while a job was restarted, and nothing shows yet as what
 HEIR_SHOWN = timedelta(hours=1)  # after a restart that shows no heir, a cancel has nothing more to wait for
-
-# Together does not document the error codes of its fine-tuning API. Of the statuses it documents 402 (the account's
-# spending limit), and 503, 504, 524 and 529 as passing; `billing_limit` is the type of an event, and is heeded here in
-# case it is a code as well. Neither is it documented how many jobs an account may have at once, nor how one too many is
-# refused: a 429 that speaks of jobs is taken for that, any other for too many requests.
-MEANINGS = {"billing_limit": Meaning.ACCOUNT}
-OF_JOBS = re.compile(r"\b(?:jobs|fine-?tunes)\b", re.IGNORECASE)
 SMALL_BALANCE = "; Together refuses an upload in this way also for want of balance (the least was 5 USD when last seen)"
-
-
-class Api(JsonApi):
-    """Together's, with the one request that is answered in headers."""
-
-    def reserve(self, form: dict[str, str]) -> tuple[str, str] | str | Refusal:
-        """A new file's id and the URL that takes its content, or the id of a file with that content that is there."""
-        try:
-            fields = {name: (None, value) for name, value in form.items()}
-            response = self._client.post("files", files=fields, follow_redirects=False)
-        except httpx.HTTPError as error:
-            return self._clean(Refusal(f"no answer from {self._shown}: {str(error) or type(error).__name__}"))
-        file, place = response.headers.get("x-together-file-id"), response.headers.get("location")
-        if file and place and response.status_code < 400:
-            return file, place
-        if response.status_code == 409 and (known := _known_file(response)):
-            return known
-        answer = self._answer(response)
-        if isinstance(answer, Refusal) and not response.is_redirect:
-            return answer
-        return Refusal(f"{self._shown} did not say where to put the file; check the account's base_url", 200)
 
 
 class Account:
@@ -79,7 +48,8 @@ class Account:
     def __init__(self, name: str, account: ProviderSettings) -> None:
         assert account.api_key is not None
         self._name = name
-        self._api = Api(name, account.base_url or VENDOR_URL, account.api_key, _refusal)
+        self._api = Api(name, account.base_url or VENDOR_URL, account.api_key)
+        self._jobs = Jobs(name, self._api)
 
     def close(self) -> None:
         self._api.close()
@@ -96,7 +66,7 @@ class Account:
             raise Unauthorized(f"{error}{SMALL_BALANCE}", cause=Cause.PROVIDER) if reserved.status == 401 else error
         file, place = reserved
         self._api.deliver(place, path, {})
-        return self._api.typed(answers.File, self._api.send("POST", f"files/{_quoted(file)}/preprocess")).id
+        return self._api.typed(answers.File, self._api.send("POST", f"files/{quoted(file)}/preprocess")).id
 
     def _form(self, path: Path) -> dict[str, str]:
         kind, size = path.suffix.removeprefix("."), path.stat().st_size
@@ -109,7 +79,7 @@ class Account:
         return {"purpose": "fine-tune", "file_name": path.name, "file_type": kind, "checksum": checksum}
 
     def is_ready(self, file: str) -> bool:
-        told = self._api.look(f"files/{_quoted(file)}")
+        told = self._api.look(f"files/{quoted(file)}")
         if isinstance(told, Refusal):
             if told.status != 404:
                 raise error_of(self._name, told)
@@ -160,14 +130,14 @@ class Account:
         return asked
 
     def find(self, key: str) -> str | None:
-        return next((job.id for job in self._newest() if job.carries(key)), None)
+        return next((job.id for job in self._jobs.newest() if job.carries(key)), None)
 
     def listed(self) -> Iterator[RemoteJob]:
-        for job in self._newest():
+        for job in self._jobs.newest():
             yield answers.seen(job, job.events or ())
 
     def state(self, remote_id: str) -> RemoteJob:
-        job, events = self._followed(remote_id)[-1]
+        job, events = self._jobs.followed(remote_id)[-1]
         look = answers.seen(job, events)
         if job.state == RemoteState.CANCELLED:
             return self._as_billed(look)
@@ -175,7 +145,7 @@ class Account:
             return look
         since = (datetime.now(UTC) - RECENT).isoformat(timespec="seconds")
         try:
-            rows = self._series(job.id, logged_at_from=since)
+            rows = self._jobs.series(job.id, logged_at_from=since)
         except Permanent:  # it has none yet, or the server knows none: the look itself stands
             return look
         told = progress_of(reversed(rows))
@@ -184,26 +154,22 @@ class Account:
     def _as_billed(self, look: RemoteJob) -> RemoteJob:
         """A cancelled job with the steps that it had completed, which are what is billed."""
         try:
-            rows = self._series(look.id)
+            rows = self._jobs.series(look.id)
         except Permanent:  # whether there were any is not known then
             return look
         step = max([look.step or 0, *(int(row["step"]) for row in rows)])
         return replace(look, step=step or None, is_billed=step > 0)
 
     def cancel(self, remote_id: str) -> RemoteState:
-        job, _ = self._followed(remote_id, patience=HEIR_SHOWN)[-1]
-        if job.state.is_final or job.state == RemoteState.CANCELLING:
-            return job.state
-        try:
-            return self._api.typed(answers.Job, self._api.send("POST", f"{_path(job.id)}/cancel")).state
-        except Permanent:  # it may have ended in between
-            now = self._job(job.id).state
-            if not now.is_final:
-                raise
-            return now
+        job, _ = self._jobs.followed(remote_id, patience=HEIR_SHOWN)[-1]
+
+        def send() -> RemoteState:
+            return self._api.typed(answers.Job, self._api.send("POST", f"{path_of(job.id)}/cancel")).state
+
+        return cancel_unless_ended(job.state, send, lambda: self._jobs.get(job.id).state)
 
     def result(self, remote_id: str) -> RemoteResult:
-        chain = self._followed(remote_id)
+        chain = self._jobs.followed(remote_id)
         job = chain[-1][0]
         if job.state != RemoteState.SUCCEEDED or not job.tuned_model:
             said = f'{self._name}: job {job.id} is "{job.status}" and names no model; look for it at the provider'
@@ -211,7 +177,7 @@ class Account:
         warnings = [event.message or event.kind for _, events in chain for event in events if event.is_warning]
         series: tuple[dict[str, float], ...] = ()
         try:
-            series = self._series(job.id)
+            series = self._jobs.series(job.id)
         except Permanent as error:  # the model is there and paid for, with its figures or without
             warnings.append(f"the figures of the steps could not be read: {error}")
         return RemoteResult(
@@ -240,7 +206,7 @@ class Account:
     def offers(self) -> Iterator[Offer]:
         for model in self._api.typed(answers.Supported, self._api.get("fine-tunes/models/supported")).models:
             yield Offer(model, max_tokens=self._limits(model).max_seq_length_sft)
-        for job in self._newest():
+        for job in self._jobs.newest():
             if job.state == RemoteState.SUCCEEDED and job.tuned_model:
                 yield Offer(job.tuned_model, tuned=True)
 
@@ -249,105 +215,3 @@ class Account:
         if isinstance(told, Refusal) and told.status == 404:  # it is listed, and yet nothing is known of it
             return answers.Limits()
         return self._api.typed(answers.Limits, told)
-
-    # -- what is asked for in more than one place -----------------------------------------------------------------
-
-    def _job(self, remote_id: str) -> answers.Job:
-        return self._api.typed(answers.Job, self._api.get(_path(remote_id)))
-
-    def _newest(self) -> list[answers.Job]:
-        """The account's jobs, newest first; in which order Together lists them is not documented."""
-        jobs = self._api.typed(answers.Jobs, self._api.get("fine-tunes")).data
-        return sorted(jobs, key=lambda job: job.rank, reverse=True)
-
-    def _events(self, job: answers.Job) -> list[answers.Event]:
-        told = job.events
-        if not told and job.state != RemoteState.QUEUED:  # then there is nothing to tell yet
-            told = self._api.typed(answers.Events, self._api.get(f"{_path(job.id)}/events")).data
-        return sorted(told or [], key=lambda event: event.created_at or "")
-
-    def _series(self, job_id: str, **since: str) -> tuple[dict[str, float], ...]:
-        return answers.series(self._api.typed(answers.Metrics, self._api.get(f"{_path(job_id)}/metrics", **since)))
-
-    def _followed(
-        self, remote_id: str, *, patience: timedelta | None = None
-    ) -> list[tuple[answers.Job, list[answers.Event]]]:
-        """The job, the one it was restarted as, and so on, each with its events; the last one is what counts.
-
-        Raises:
-            Unsettled: it was restarted, and nothing shows yet as what; with `patience`, not longer than that
-        """
-        job: answers.Job | None = self._job(remote_id)
-        chain = []
-        while job is not None:
-            events = self._events(job)
-            chain.append((job, events))
-            job = self._heir(job, events, patience)
-        return chain
-
-    def _heir(self, job: answers.Job, events: list[answers.Event], patience: timedelta | None) -> answers.Job | None:
-        """The job that this one was restarted as: a later one, which its events name, or else one like it in the list.
-
-        Where an event names it is not documented, so it is looked for in the message. The heir's own events may name
-        the job that it goes on with, which is no later one.
-        """
-        restarts = [event for event in events if event.kind == "job_restarted"]
-        if job.state == RemoteState.SUCCEEDED or not (restarts or job.state == RemoteState.FAILED):
-            return None
-        ids = {found for event in restarts for found in answers.JOB_ID.findall(event.message or "")} - {job.id}
-        kin = [self._named(one) for one in ids]
-        if not any(one.rank > job.rank for one in kin):
-            kin += self._kin(job, restarts)
-        later = [one for one in kin if one.rank > job.rank]
-        if later or not restarts or not job.state.is_final:
-            return max(later, key=lambda one: one.rank, default=None)
-        since = events[events.index(restarts[-1]) :]
-        if kin and any(event.is_complaint for event in since):  # it is the heir itself, and has ended by itself
-            return None
-        if patience is not None and datetime.now(UTC) - restarts[-1].at > patience:
-            return None
-        said = f"{self._name}: job {job.id} was restarted there, and its list does not show yet as which one"
-        raise Unsettled(f"{said}; it is looked for again every {HEIR_SECONDS:.0f} s", HEIR_SECONDS)
-
-    def _kin(self, job: answers.Job, restarts: list[answers.Event]) -> list[answers.Job]:
-        """Those of the list that were made for the same submission: by the key, or like a restart just after one."""
-        listed = self._newest()
-        own = next((one for one in listed if one.id == job.id and one.key), job)  # a list is sure to name the key
-        at = restarts[-1].at if restarts else None
-        return [one for one in listed if one.is_kin_of(own) or (at is not None and one.may_follow(own, at))]
-
-    def _named(self, remote_id: str) -> answers.Job:
-        """A job that an event names; one that is not there may be so in a moment."""
-        told = self._api.look(_path(remote_id))
-        if isinstance(told, Refusal) and told.status == 404:
-            said = f"{self._name}: a restart goes on as job {remote_id}, which is not there yet"
-            raise Unsettled(said, HEIR_SECONDS)
-        return self._api.typed(answers.Job, told)
-
-
-def _refusal(status: int, body: Answer) -> Refusal:
-    """What a refusal says: in `error`, as an object or a text, or at the top."""
-    told = body.get("error", body)
-    told = told if isinstance(told, dict) else {"message": told}
-    code = told.get("code") or told.get("type")
-    word = code if isinstance(code, str) else None
-    said = str(told.get("message") or told.get("detail") or "no reason was given")
-    meaning = Meaning.SLOT if status == 429 and OF_JOBS.search(said) else MEANINGS.get(word or "")
-    return Refusal(said, status, word, meaning=meaning)
-
-
-def _known_file(response: httpx.Response) -> str | None:
-    try:
-        told = response.json()
-    except ValueError:
-        return None
-    file = told.get("file_id") if isinstance(told, dict) else None
-    return file if isinstance(file, str) else None
-
-
-def _path(job_id: str) -> str:
-    return f"fine-tunes/{_quoted(job_id)}"
-
-
-def _quoted(name: str) -> str:
-    return quote(name, safe="")

@@ -44,6 +44,19 @@ def conversation_problem(example: dict[str, Any], rules: ChatRules) -> str | Non
     return _tools_problem(example.get("tools")) or messages_problem(messages, rules)
 
 
+def input_problem(example: dict[str, Any], rules: ChatRules) -> str | None:
+    """What is wrong with the conversation of a preference, which ends before the answer."""
+    asked = example.get("input")
+    if not isinstance(asked, dict):
+        return 'has no "input".'
+    problem = conversation_problem(asked, rules)
+    if problem:
+        return f'has a bad "input": it {problem}'
+    if asked["messages"][-1]["role"] == "assistant":
+        return 'has an "input" that ends with a message from "assistant".'
+    return None
+
+
 def messages_problem(messages: list[Any], rules: ChatRules) -> str | None:
     """What is wrong with the messages of a conversation."""
     called: set[str] = set()

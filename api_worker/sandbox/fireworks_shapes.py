@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from api_worker.sandbox.openai_files import CHAT
 from api_worker.sandbox.refusals import Denial
-from api_worker.sandbox.remote_job import Phase, Reason
+from api_worker.sandbox.remote_job import DISCLAIMER, Phase, Reason
 
 if TYPE_CHECKING:
     from api_worker.sandbox.remote_job import Failure, SandboxJob
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 ACCOUNT = "accounts/sandbox"
 VENDOR_MODELS = "accounts/fireworks/models"
-DISCLAIMER = "This is the Tuneyard sandbox: nothing is trained, and no model comes of it."
 CONTEXT_TOKENS = 32_768
 ERROR_INFO = "type.googleapis.com/google.rpc.ErrorInfo"
 

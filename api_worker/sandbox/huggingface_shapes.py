@@ -7,7 +7,7 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from api_worker.sandbox.remote_job import Phase, Reason
+from api_worker.sandbox.remote_job import DISCLAIMER, Phase, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from api_worker.sandbox.remote_job import SandboxJob
     from api_worker.sandbox.state import SandboxFile
 
-DISCLAIMER = "This is the Tuneyard sandbox: nothing is trained, and no model comes of it."
 OWNER = "sandbox"
 WORDS = {
     Phase.VALIDATING: "SCHEDULING",

@@ -6,7 +6,7 @@ from codecs import BOM_UTF8
 from dataclasses import replace
 from typing import Any
 
-from api_worker.sandbox.chat_rows import ChatRules, chat_problem, conversation_problem, messages_problem
+from api_worker.sandbox.chat_rows import ChatRules, chat_problem, input_problem, messages_problem
 from api_worker.sandbox.training_files import TrainingFile, examine
 
 RULES = ChatRules()
@@ -26,13 +26,9 @@ def _preference_problem(example: dict[str, Any]) -> str | None:
     extra = sorted(set(example) - PREFERENCE_KEYS)
     if extra:
         return f'contains an extra "{extra[0]}".'
-    if not isinstance(example.get("input"), dict):
-        return 'has no "input".'
-    problem = conversation_problem(example["input"], RULES)
+    problem = input_problem(example, RULES)
     if problem:
-        return f'has a bad "input": it {problem}'
-    if example["input"]["messages"][-1]["role"] == "assistant":
-        return 'has an "input" that ends with a message from "assistant".'
+        return problem
     for name in ("preferred_output", "non_preferred_output"):
         output = example.get(name)
         if not isinstance(output, list) or not output:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from api_worker.sandbox.remote_job import Phase, Reason
+from api_worker.sandbox.remote_job import DISCLAIMER, Phase, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 # Announced by OpenAI; a fine-tune goes with its base model.
 SHUTDOWN_DATES = {"gpt-4.1-2025-04-14": "2027-01-14", "gpt-4.1-mini-2025-04-14": "2027-01-14"}
 ORGANISATION = "org-sandbox"
-DISCLAIMER = "This is the Tuneyard sandbox: nothing is trained, and no model comes of it."
 KEPT_CHECKPOINTS = 3
 SHOWN = ("n_epochs", "batch_size", "learning_rate_multiplier")  # beside the method's own
 QUOTA = "You exceeded your current quota, please check your plan and billing details."

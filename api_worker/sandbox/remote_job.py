@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 BATCH = 8  # examples a pretended step takes
+DISCLAIMER = "This is the Tuneyard sandbox: nothing is trained, and no model comes of it."
 
 
 class Phase(StrEnum):

@@ -20,7 +20,7 @@ from api_worker.sandbox.chat_rows import (
     MESSAGE_KEYS,
     ChatRules,
     chat_problem,
-    conversation_problem,
+    input_problem,
     messages_problem,
 )
 from api_worker.sandbox.refusals import Refused
@@ -122,13 +122,9 @@ def _weight_problem(example: dict[str, Any]) -> str | None:
 
 
 def _preference_problem(example: dict[str, Any]) -> str | None:
-    if not isinstance(example.get("input"), dict):
-        return 'has no "input".'
-    problem = conversation_problem(example["input"], RULES)
+    problem = input_problem(example, RULES)
     if problem:
-        return f'has a bad "input": it {problem}'
-    if example["input"]["messages"][-1]["role"] == "assistant":
-        return 'has an "input" that ends with a message from "assistant".'
+        return problem
     for name in ("preferred_output", "non_preferred_output"):
         output = example.get(name)
         if not isinstance(output, list) or len(output) != 1:

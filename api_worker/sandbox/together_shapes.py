@@ -6,7 +6,7 @@ import math
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from api_worker.sandbox.remote_job import Phase, Reason
+from api_worker.sandbox.remote_job import DISCLAIMER, Phase, Reason
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from api_worker.sandbox.remote_job import SandboxJob
     from api_worker.sandbox.state import SandboxFile
 
-DISCLAIMER = "This is the Tuneyard sandbox: nothing is trained, and no model comes of it."
 USER = "user-sandbox"
 WORDS = {
     Phase.VALIDATING: "pending",

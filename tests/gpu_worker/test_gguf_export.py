@@ -11,9 +11,11 @@ from safetensors.numpy import load_file, save_file
 from tokenizers import Tokenizer
 
 from gpu_worker.base_model import read_header
+from gpu_worker.gguf_check import check_export
 from gpu_worker.gguf_conversion import convert
-from gpu_worker.gguf_export import ROPE_FACTORS, check_export, export
-from gpu_worker.gguf_export import _sources as sources_of
+from gpu_worker.gguf_export import export
+from gpu_worker.gguf_head import ROPE_FACTORS
+from gpu_worker.gguf_tensors import sources_of
 from gpu_worker.gguf_vocabulary import LLAMA_3, read_vocabulary
 from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import State

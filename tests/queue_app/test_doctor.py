@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from queue_app.doctor import runs_in
+from queue_app.yard_home import runs_in
 from tests.yard import ROOT
 
 if TYPE_CHECKING:

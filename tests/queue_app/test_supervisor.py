@@ -16,7 +16,8 @@ import pytest
 from queue_app.errors import Invalid
 from queue_app.process_family import Family, yard_mark
 from queue_app.shipped import find_shipped
-from queue_app.supervisor import Yard, run_yard
+from queue_app.supervisor import run_yard
+from queue_app.yard import Yard
 from tests.conftest import eventually
 
 if TYPE_CHECKING:
@@ -30,7 +31,8 @@ import json, signal, sys
 signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever the tests were started by
 from pathlib import Path
 from queue_app.errors import Transient, TuneyardError
-from queue_app.supervisor import Yard, run_yard
+from queue_app.supervisor import run_yard
+from queue_app.yard import Yard
 from queue_app.yard_process import Pace
 folder, settings = Path(sys.argv[1]), json.loads(sys.argv[2])
 def ready():
