@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from dataclasses import dataclass
 from math import prod
@@ -23,6 +24,7 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 HEADER_LIMIT = 100_000_000  # bytes; the limit of the safetensors format itself
 BESIDE_WEIGHTS = {".json", ".jinja", ".txt", ".model", ".md"}
+LAYER = re.compile(r"(?:^|\.)layers\.(\d+)\.")
 SAMPLE = 4096  # bytes of every tensor that the fingerprint reads
 
 
@@ -61,8 +63,7 @@ def read_model(folder: Path) -> ModelFacts:
     """
     if not folder.is_dir():
         raise Invalid(f"{folder} is not a folder; a model is a folder with config.json, safetensors and a tokenizer")
-    config = read_json(folder / "config.json")
-    architecture = _architecture(folder, config)
+    architecture, config = read_architecture(folder), read_json(folder / "config.json")
     tensors = [tensor for path in weight_files(folder) for tensor in read_header(path)]
     if not tensors:
         raise Invalid(f"{folder}: its safetensors files hold no tensor; copy the whole model again")
@@ -71,6 +72,7 @@ def read_model(folder: Path) -> ModelFacts:
             f"{folder}/tokenizer.json is missing; save the model's fast tokenizer beside its weights "
             "(`AutoTokenizer.from_pretrained(…).save_pretrained(folder)`)"
         )
+    _check_layers(folder, config, tensors)
     dtypes = [tensor.dtype for tensor in tensors]
     return ModelFacts(
         architecture=architecture,
@@ -80,6 +82,18 @@ def read_model(folder: Path) -> ModelFacts:
         dtype=max(sorted(set(dtypes)), key=dtypes.count),
         has_chat_template=chat_template(folder) is not None,
     )
+
+
+def _check_layers(folder: Path, config: dict[str, Any], tensors: list[Tensor]) -> None:
+    """Missing layers would be filled with random numbers as the model is loaded."""
+    told = config.get("num_hidden_layers")
+    held = {int(found[1]) for found in (LAYER.search(tensor.name) for tensor in tensors) if found}
+    missing = sorted(set(range(told)) - held) if isinstance(told, int) and held else []
+    if missing:
+        raise Invalid(
+            f"{folder}: config.json speaks of {told} layers, and the weights have none of number {missing[0]}; copy "
+            "the whole model again"
+        )
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -200,12 +214,25 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _architecture(folder: Path, config: dict[str, Any]) -> str:
+def read_architecture(folder: Path) -> str:
+    """Which kind of model config.json names.
+
+    Raises:
+        Invalid: it is no causal language model, or is quantised
+    """
+    config = read_json(folder / "config.json")
     named = config.get("architectures") or ["nothing"]
     if not str(named[0]).endswith("ForCausalLM"):
         raise Invalid(
             f"{folder}/config.json names the architecture {named[0]}; only causal language models (…ForCausalLM) "
             "can be tuned here"
+        )
+    quantised = config.get("quantization_config")
+    if quantised:
+        how = quantised.get("quant_method", "somehow") if isinstance(quantised, dict) else quantised
+        raise Invalid(
+            f"{folder}/config.json says that its weights are quantised ({how}), and no adapter could be merged into "
+            "them; take the unquantised model: method qlora quantises it for the training"
         )
     return str(named[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -15,8 +16,13 @@ if TYPE_CHECKING:
     from queue_app.nvml import Nvml
 
 
+log = logging.getLogger(__name__)
+
+
 class CardSensors:
     """Readings of the card of this process; none where it uses none, or there is no driver that answers."""
+
+    is_mute = False  # it was said that the card tells nothing
 
     def __init__(self, *, uses_card: bool) -> None:
         self._open = ExitStack()  # until the process ends
@@ -24,8 +30,10 @@ class CardSensors:
         self._card: c_void_p | None = None
         self._joules = 0.0  # when the training began
         if uses_card:
-            with suppress(NvmlError, Invalid):
+            try:
                 self._begin()
+            except (NvmlError, Invalid) as error:
+                log.warning("the card is not watched: %s", error)
 
     def _begin(self) -> None:
         self._nvml, own = self._open.enter_context(open_nvml()), own_card()
@@ -48,4 +56,7 @@ class CardSensors:
             found["gpu_watts"] = nvml.watts(card)
         with suppress(NvmlError):
             found["gpu_joules"] = round(nvml.joules(card) - self._joules, 1)  # of this attempt
+        if not found and not self.is_mute:
+            log.warning("the card tells nothing of itself any more; `nvidia-smi` may say why")
+        self.is_mute = not found
         return found

@@ -4,6 +4,9 @@ A checkpoint is a folder `checkpoint-N`. What makes it one is `manifest.json` wi
 file, written last and renamed into place; a folder without it was being written when the process died.
 
 Covered: death at any line, files cut off, changed or missing. Not covered: a disk that lies about fsync.
+
+Weights are safetensors. The state beside them (optimizer, schedule, random numbers) is pickled by the trainer, which
+reads it as plain data (`weights_only`): a forged one, with a manifest to fit, is refused and runs nothing.
 """
 
 from __future__ import annotations
@@ -11,16 +14,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping
     from pathlib import Path
 
 MANIFEST = "manifest.json"
+PICKLED = re.compile(
+    r"(adapter|pytorch)_model.*\.bin(\.index\.json)?"
+)  # weights; the state beside them is read as data
+PASSED_OVER = "passed_over.txt"
 KEEP = 2  # one to resume from, and one in case it breaks
+CHUNK_BYTES = 8 * 2**20
+
+
+class Entry(NamedTuple):
+    """What the manifest says of one file."""
+
+    name: str
+    size_bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -37,15 +55,29 @@ class Survey:
 
 def survey(folder: Path) -> Survey:
     """Find the newest checkpoint that verifies; remove every newer one, and note in `passed_over.txt` why."""
-    notes = folder / "passed_over.txt"
     for checkpoint in _newest_first(folder):
         problem = problem_of(checkpoint)
         if problem is None:
-            return Survey(checkpoint, _lines(notes))
-        with notes.open("a", encoding="utf-8") as file:
-            file.write(f"{checkpoint.name}: {problem}\n")
-        _remove(checkpoint)
-    return Survey(None, _lines(notes))
+            return Survey(checkpoint, _lines(folder / PASSED_OVER))
+        note(folder, f"{checkpoint.name}: {problem}")
+        remove(checkpoint)
+    return Survey(None, _lines(folder / PASSED_OVER))
+
+
+def note(folder: Path, problem: str) -> None:
+    """Note that a checkpoint was passed over, and why."""
+    with (folder / PASSED_OVER).open("a", encoding="utf-8") as file:
+        file.write(f"{problem}\n")
+
+
+def newest_whole(folder: Path, beat: Callable[[], object]) -> int | None:
+    """The step of the newest checkpoint that verifies; as `survey`, but removes nothing. `beat` as in `problem_of`."""
+    return next((_step(each) for each in _newest_first(folder) if problem_of(each, beat) is None), None)
+
+
+def complete_steps(folder: Path) -> list[int]:
+    """The steps of all that have a manifest, newest first."""
+    return [_step(path) for path in _newest_first(folder) if (path / MANIFEST).is_file()]
 
 
 def complete(checkpoint: Path) -> None:
@@ -70,10 +102,9 @@ def complete(checkpoint: Path) -> None:
 
 def rotate(folder: Path, keep: int = KEEP, spared: Collection[int] = ()) -> None:
     """Remove all but the newest complete checkpoints and those of the steps that are spared."""
-    complete_ones = [path for path in _newest_first(folder) if (path / MANIFEST).is_file()]
-    for checkpoint in complete_ones[keep:]:
-        if _step(checkpoint) not in spared:
-            _remove(checkpoint)
+    for step in complete_steps(folder)[keep:]:
+        if step not in spared:
+            remove(at_step(folder, step))
 
 
 def best(folder: Path, losses: Mapping[int, float]) -> int | None:
@@ -87,25 +118,57 @@ def at_step(folder: Path, step: int) -> Path:
     return folder / f"checkpoint-{step}"
 
 
-def problem_of(checkpoint: Path) -> str | None:
-    """What keeps a checkpoint from being used; None: nothing."""
+def problem_of(checkpoint: Path, beat: Callable[[], object] = lambda: None) -> str | None:
+    """What keeps a checkpoint from being used; None: nothing. `beat` is called as it is read, and may raise."""
     try:
-        files = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
-        listed = [(name, int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()]
+        entries = read_manifest((checkpoint / MANIFEST).read_bytes())
     except FileNotFoundError:
         return "it has no manifest, so it was never finished"
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"its manifest cannot be read ({error})"
-    for name, size_bytes, sha256 in listed:
+    except ValueError as error:
+        return str(error)
+    for name, size_bytes, sha256 in entries:
         path = checkpoint / name
+        if PICKLED.fullmatch(path.name):
+            return f"{name} is a pickle, which can run code: weights are taken from safetensors alone"
         if not path.is_file():
             return f"{name} is missing"
         if path.stat().st_size != size_bytes:
             return f"{name} has {path.stat().st_size} bytes instead of {size_bytes}"
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != sha256:
-                return f"{name} has changed since it was written"
+        if _hash(path, beat) != sha256:
+            return f"{name} has changed since it was written"
     return None
+
+
+def read_manifest(text: bytes) -> list[Entry]:
+    """What a manifest lists.
+
+    Raises:
+        ValueError: it is none, or names a file outside; says so
+    """
+    try:
+        files = json.loads(text)["files"]
+        entries = [Entry(name, int(entry["bytes"]), str(entry["sha256"])) for name, entry in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"its manifest cannot be read ({error})") from error
+    for entry in entries:
+        if PurePosixPath(entry.name).is_absolute() or ".." in PurePosixPath(entry.name).parts:
+            raise ValueError(f"its manifest names {entry.name}, which lies outside")
+    return entries
+
+
+def remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; half a removal leaves none."""
+    (checkpoint / MANIFEST).unlink(missing_ok=True)
+    shutil.rmtree(checkpoint)
+
+
+def _hash(path: Path, beat: Callable[[], object]) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            beat()
+    return digest.hexdigest()
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -123,11 +186,6 @@ def _step(checkpoint: Path) -> int:
 
 def _files(checkpoint: Path) -> list[Path]:
     return sorted(path for path in checkpoint.rglob("*") if path.is_file() and path.name != MANIFEST)
-
-
-def _remove(checkpoint: Path) -> None:
-    (checkpoint / MANIFEST).unlink(missing_ok=True)  # first, so that half a removal leaves no checkpoint
-    shutil.rmtree(checkpoint)
 
 
 def _sync_folder(folder: Path) -> None:

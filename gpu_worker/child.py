@@ -18,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -26,8 +27,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from gpu_worker.child_side import Channel, Stopped, child_main
-from gpu_worker.out_of_memory import says_out_of_memory
+from gpu_worker.memory import oom_kills
+from gpu_worker.silent_death import ChildCrashed, crashed, explain_death
 from queue_app import errors
+from queue_app.cards import VISIBLE
 from queue_app.errors import Paused, Permanent, Released, Transient
 from queue_app.lifecycle import Cause
 
@@ -40,16 +43,13 @@ __all__ = ["Channel", "ChildCrashed", "Stopped", "child_main", "run_child"]
 
 REPORT_SECONDS = 1.0  # between two questions whether the job shall go on
 TERM_SECONDS = 3.0  # between SIGTERM and SIGKILL
+KILL_SECONDS = 5.0  # between SIGKILL and the belief that it does not reach a process
 EXIT_SECONDS = 15.0  # for an interpreter that has said its last word to wind down
 START_MARGINS = 5  # stall margins a child may load and tokenise in silence, and work that knows no steps
 STOP_SECONDS = 30.0  # to write a checkpoint, added to three median steps
 SECRET_WORDS = ("KEY", "TOKEN", "SECRET", "PASSWORD", "PASSWD", "CREDENTIAL")
 
 Progress = dict[str, Any]
-
-
-class ChildCrashed(RuntimeError):
-    """The child ended by a bug; its traceback, or the end of its log, is its note."""
 
 
 def run_child(
@@ -83,10 +83,12 @@ class _Pace:
         self.intervals: deque[float] = deque(maxlen=50)  # seconds from step to step
         self.heard = time.monotonic()
         self.stepped: float | None = None
+        self.step: object = None
 
     def tick(self, progress: Progress) -> None:
         self.heard = time.monotonic()
-        if "step" in progress:
+        if "step" in progress and progress["step"] != self.step:
+            self.step = progress["step"]
             if self.stepped is not None:
                 self.intervals.append(self.heard - self.stepped)
             self.stepped = self.heard
@@ -114,7 +116,7 @@ class _Child:
         self.module = module
         self.log_path = attempt.workdir / "logs" / "child.log"
         self.scratch = attempt.workdir.absolute() / f"temporary-{attempt.number}"  # a late predecessor removes its own
-        self.oom_kills = _oom_kills()
+        self.oom_kills = oom_kills()
         self.pace = _Pace(attempt.settings.training.stall_margin_seconds)
         self.last_word: dict[str, Any] | None = None
         self.stopping: Paused | Released | None = None
@@ -144,7 +146,7 @@ class _Child:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.attempt.workdir,
-                env=_environment(self.scratch),
+                env=_environment(self.scratch, self.attempt.cards),
                 pass_fds=(theirs,),
                 start_new_session=True,
             )
@@ -198,7 +200,8 @@ class _Child:
                 self._tell("stop")
 
     def _check_silence(self) -> None:
-        if self.stopping is not None and time.monotonic() > self.stop_by:
+        still_there = self.pace.silent_seconds < STOP_SECONDS  # it may be in the middle of a long look at the holdout
+        if self.stopping is not None and time.monotonic() > self.stop_by and not still_there:
             self.attempt.log.warning("%s did not stop in time; it is killed after its last checkpoint", self.module)
             raise self.stopping
         if self.pace.silent_seconds > self.pace.allowed_seconds:
@@ -214,31 +217,13 @@ class _Child:
             self.process.wait(EXIT_SECONDS)
         word = self.last_word
         if word is None:
-            raise self._silent_death()
+            raise explain_death(self.module, self.process.returncode, self.log_path, oom_kills_before=self.oom_kills)
         if "error" in word:
             raise _rebuilt(word["error"])
         if "stopped" in word:
             raise self.stopping or Transient(f"{self.module} stopped without having been asked to", cause=Cause.LOST)
         result: dict[str, Any] = word["result"]
         return result
-
-    def _silent_death(self) -> Exception:
-        status = self.process.returncode
-        if status in (-signal.SIGKILL, 128 + signal.SIGKILL) and _oom_kills() > self.oom_kills:
-            return Permanent(
-                f"{self.module} was killed by the kernel because memory ran out; use a smaller micro_batch_size or "
-                "sequence_len (gradient_accumulation_steps keeps the effective batch), then retry: it goes on from the "
-                "last checkpoint",
-                cause=Cause.OOM,
-            )
-        if status in (-signal.SIGKILL, 128 + signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT):
-            return Transient(f"{self.module} was killed from outside (exit status {status})", cause=Cause.LOST)
-        tail = self.log_path.read_text(errors="replace").splitlines()[-30:]
-        said = tail[-1] if tail else "nothing"
-        last_words = "\n".join(tail[-5:]).rpartition("--- attempt ")[2]
-        if says_out_of_memory(last_words):  # C++ that finds no memory ends the process, and so does OpenMP
-            return Permanent(f"{self.module} ended with status {status}, for memory ran out: {said}", cause=Cause.OOM)
-        return _crash(f"{self.module} ended with status {status}; the last line of its log: {said}", "\n".join(tail))
 
     def end(self) -> None:
         """Kill what is left of the group, reap it and close the pipes."""
@@ -247,7 +232,14 @@ class _Child:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(TERM_SECONDS)
         self._signal(signal.SIGKILL)
-        self.process.wait()
+        try:
+            self.process.wait(KILL_SECONDS)
+        except subprocess.TimeoutExpired:  # as under a driver that hangs: the worker shall not hang with it
+            self.attempt.log.error(
+                "process %d hangs in the kernel and cannot be killed; it holds its card until that lets go of it",
+                self.process.pid,
+            )
+            threading.Thread(target=self.process.wait, daemon=True).start()  # it is buried when it ends
         os.close(self.pipe)
         assert self.process.stdin is not None
         with suppress(BrokenPipeError):
@@ -264,22 +256,19 @@ def _rebuilt(error: dict[str, Any]) -> Exception:
     message: str = error["message"]
     kind: type[errors.TuneyardError] | None = getattr(errors, error["kind"], None) if error["known"] else None
     if kind is None:
-        return _crash(f"{error['kind']}: {message.partition(chr(10))[0]}", error["traceback"])
+        return crashed(f"{error['kind']}: {message.partition(chr(10))[0]}", error["traceback"])
     if issubclass(kind, Permanent):
         return kind(message, cause=Cause(error["cause"]))
     if issubclass(kind, Transient):
-        return kind(message, retry_after=error["retry_after"])
+        return kind(message, retry_after=error["retry_after"], cause=Cause(error["cause"]))
     return kind(message)
 
 
-def _crash(message: str, trace: str) -> ChildCrashed:
-    crash = ChildCrashed(message)
-    crash.add_note(trace)  # for the job's log; a failure is one line
-    return crash
+def _environment(scratch: Path, cards: tuple[str, ...] | None) -> dict[str, str]:
+    """The worker's environment without its secrets, the worker's import path, and `scratch` for what is temporary.
 
-
-def _environment(scratch: Path) -> dict[str, str]:
-    """The worker's environment without its secrets, the worker's import path, and `scratch` for what is temporary."""
+    `cards` are those of an attempt that holds several; else the worker's own card stands in it already.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -290,24 +279,11 @@ def _environment(scratch: Path) -> dict[str, str]:
     # and beside another busy process: no spinning 112 and 136, this short 172 and 106, three times as long 195 and 75,
     # libgomp's default 189 and a tenth of it.
     spin = {} if "OMP_WAIT_POLICY" in kept else {"GOMP_SPINCOUNT": "1000"}
+    seen = {} if cards is None else {VISIBLE: ",".join(cards)}
     return (
         spin
         | kept
+        | seen
         | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
         | {"TMPDIR": str(scratch), "TORCHINDUCTOR_CACHE_DIR": str(scratch / "torchinductor")}
     )
-
-
-def _oom_kills() -> int:
-    """How often the kernel killed for memory in this control group; 0 where it keeps no count.
-
-    Source: the Linux kernel's cgroup documentation, `memory.events` (v2) and `memory.oom_control` (v1).
-    """
-    groups = Path("/proc/self/cgroup")
-    own = groups.read_text().rpartition("0::")[2].strip().lstrip("/") if groups.exists() else ""
-    root = Path("/sys/fs/cgroup")
-    for path in (root / own / "memory.events", root / "memory.events", root / "memory" / "memory.oom_control"):
-        if path.exists():
-            counts = dict(line.split(maxsplit=1) for line in path.read_text().splitlines())
-            return int(counts.get("oom_kill", 0))
-    return 0

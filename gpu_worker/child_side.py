@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gpu_worker.card_faults import card_failed
 from gpu_worker.disk_room import no_room
 from queue_app.errors import Permanent, Transient, TuneyardError
 
@@ -36,6 +37,7 @@ class Channel:
         self.workdir = workdir
         self._fd = fd
         self._lock = threading.Lock()
+        self._has_ended = False
         self._stop = threading.Event()
 
     def progress(self, **values: float | int | str | None) -> None:
@@ -47,21 +49,32 @@ class Channel:
         """Whether the work shall be saved and ended by `raise Stopped`."""
         return self._stop.is_set()
 
-    def _say(self, word: dict[str, Any]) -> None:
+    def end(self, word: dict[str, Any]) -> None:
+        """Say the last word; whatever comes after it is not said any more."""
+        self._say(word, is_last=True)
+
+    def fail(self, error: BaseException) -> None:
+        """Make an error the last word."""
+        self._fail(type(error), error, error.__traceback__)
+
+    def _say(self, word: dict[str, Any], *, is_last: bool = False) -> None:
         line = json.dumps(word).encode() + b"\n"
         with self._lock:
+            if self._has_ended:
+                return
+            self._has_ended = is_last
             while line:
                 line = line[os.write(self._fd, line) :]
 
     def _fail(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         text = "".join(traceback.format_exception(kind, error, trace))
-        error = no_room(error, self.workdir) or error
+        error = no_room(error, self.workdir) or card_failed(error) or error
         word = {"kind": type(error).__name__, "message": str(error), "traceback": text}
-        if isinstance(error, Permanent):
+        if isinstance(error, Permanent | Transient):
             word["cause"] = error.cause.value
         retry_after = error.retry_after if isinstance(error, Transient) else None
         known = isinstance(error, TuneyardError)
-        self._say({"error": word | {"retry_after": retry_after, "known": known}})
+        self.end({"error": word | {"retry_after": retry_after, "known": known}})
         with suppress(OSError):  # the log may lie on a full disk
             sys.stderr.write(text)
 
@@ -75,8 +88,11 @@ class Channel:
                 os.killpg(0, signal.SIGKILL)
 
 
-def child_main(run: Callable[[dict[str, Any], Channel], dict[str, Any]]) -> None:
-    """The whole of a child's `__main__`: call `run(config, channel)` and send the worker its result, or its error."""
+def child_main(run: Callable[[dict[str, Any], Channel], dict[str, Any]], *, lock: str = "child.lock") -> None:
+    """The whole of a child's `__main__`: call `run(config, channel)` and send the worker its result, or its error.
+
+    `lock` is a file in the job's folder: of those that name the same one, one runs at a time.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)
     control = _take_stdin()
     line, _, rest = _first_line(control).partition(b"\n")
@@ -86,11 +102,11 @@ def child_main(run: Callable[[dict[str, Any], Channel], dict[str, Any]]) -> None
     sys.excepthook = channel._fail  # a bug: the parent shows its traceback
     threading.Thread(target=channel._listen, args=(control, rest), daemon=True).start()
     try:
-        with _alone(channel.workdir / "child.lock"):
+        with alone(channel.workdir / lock):
             word = {"result": run(order["config"], channel)}
     except Stopped:
         word = {"stopped": {}}
-    channel._say(word)
+    channel.end(word)
 
 
 def _take_stdin() -> int:
@@ -113,7 +129,7 @@ def _first_line(control: int) -> bytes:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Hold the job's lock; a predecessor that is still dying is waited for.
 
     Raises:

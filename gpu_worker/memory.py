@@ -1,4 +1,4 @@
-"""How much memory this process has taken, and how much a child of it may take."""
+"""How much memory this process has taken, how much a child of it may take, and whether one was killed for it."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ def peak_rss_mib() -> float:
     return round(largest / (2**20 if sys.platform == "darwin" else 1024), 1)
 
 
+def peak_child_rss_mib() -> float:
+    """The largest resident set of any child that has ended, in MiB; a copy of this process counts as one."""
+    return round(
+        resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / (2**20 if sys.platform == "darwin" else 1024), 1
+    )
+
+
 def memory_limit_bytes() -> int | None:
     """The most that a child may ever take: the RAM, or the limit of its control group or process; None: not told."""
     limits = [_meminfo("MemTotal"), *(limit for limit, _ in _groups()), *_own_limits()]
@@ -38,6 +45,21 @@ def memory_free_bytes() -> int | None:
     free = [_meminfo("MemAvailable"), *(limit - used for limit, used in _groups()), *_own_limits()]
     known = [size for size in free if size is not None]
     return max(0, min(known)) if known else None
+
+
+def oom_kills() -> int:
+    """How often the kernel killed for memory in the control group of this process; 0 where it keeps no count.
+
+    Source: the Linux kernel's documentation of cgroup v2 (`memory.events`) and v1 (`memory.oom_control`).
+    """
+    counts = 0
+    for controllers, path in _memberships():
+        root = CGROUPS if controllers == "" else CGROUPS / "memory"
+        seen = root / path.lstrip("/")
+        told = (seen if seen.is_dir() else root) / ("memory.events" if controllers == "" else "memory.oom_control")
+        found = re.search(r"^oom_kill (\d+)$", told.read_text(), re.MULTILINE) if told.is_file() else None
+        counts += int(found[1]) if found else 0
+    return counts
 
 
 def _meminfo(name: str) -> int | None:
@@ -58,17 +80,22 @@ def _groups() -> list[tuple[int, int]]:
 
     Source: the Linux kernel's documentation of cgroup v2 (`memory.max`) and v1 (`memory.limit_in_bytes`).
     """
-    own = Path("/proc/self/cgroup")
-    lines = own.read_text().splitlines() if own.exists() else []
     found: list[tuple[int, int]] = []
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in _memberships():
         if controllers == "":
             found += _up(CGROUPS, path, ("memory.max", "memory.current"), "inactive_file")
-        elif "memory" in controllers.split(","):
+        else:
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes")
             found += _up(CGROUPS / "memory", path, names, "total_inactive_file")
     return found
+
+
+def _memberships() -> list[tuple[str, str]]:
+    """(controllers, path) of the groups that may count memory: that of v2, which names no controllers, and v1's."""
+    own = Path("/proc/self/cgroup")
+    lines = own.read_text().splitlines() if own.exists() else []
+    told = [tuple(line.split(":", 2)[1:]) for line in lines]
+    return [(names, path) for names, path in told if names == "" or "memory" in names.split(",")]
 
 
 def _up(root: Path, path: str, names: tuple[str, str], cache: str) -> list[tuple[int, int]]:

@@ -1,6 +1,6 @@
 """TRL's trainers as every engine uses them: their arguments, and how a run is built and brought to its end.
 
-Import it after the backend (`load_backend`), in the child alone.
+Import it after the engine, in the child alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerState
 from trl import DPOConfig, DPOTrainer, SFTConfig
 
+from gpu_worker import ranks
 from gpu_worker.weighted_trainer import WeightedCollator, WeightedTrainer
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from gpu_worker.backends.hardware import Hardware
     from gpu_worker.child_side import Channel
-    from gpu_worker.training_config import TrainingOrder
+    from gpu_worker.training_config import TrainingConfig, TrainingOrder
 
 
 def build_trainer(
@@ -90,7 +91,7 @@ def _arguments(order: TrainingOrder, hardware: Hardware, *, evaluates: bool) -> 
     return dict(  # noqa: C408 - these are the names of arguments
         output_dir=str(order.checkpoints),
         per_device_train_batch_size=config.micro_batch_size,
-        per_device_eval_batch_size=config.micro_batch_size,  # the logits of larger batches take gigabytes
+        per_device_eval_batch_size=_eval_batch(config),
         gradient_accumulation_steps=config.gradient_accumulation_steps,
         max_steps=config.max_steps or -1,
         num_train_epochs=config.epochs or 1,
@@ -117,19 +118,28 @@ def _arguments(order: TrainingOrder, hardware: Hardware, *, evaluates: bool) -> 
         prediction_loss_only=True,
         report_to=list(config.report_to) or "none",
         run_name=order.name,
+        ddp_find_unused_parameters=False,  # each takes part in every pass
+        ddp_broadcast_buffers=False,  # they are alike in all ranks, and a broadcast in each pass would count the passes
         disable_tqdm=True,
     )
 
 
+def _eval_batch(config: TrainingConfig) -> int:
+    """Examples of the holdout in one pass: no more than in training, since the logits of larger batches take gigabytes.
+
+    One by one where preferences are shared out among cards: what fills up the last round is then dropped as a whole.
+    """
+    return 1 if config.cards > 1 and config.objective == "dpo" else config.micro_batch_size
+
+
 def finish(trainer: Trainer, checkpoint: Path | None, channel: Channel) -> bool:
     """Train from a checkpoint or the start; False: it was asked to stop, and has saved."""
-    if channel.stop_requested and checkpoint is not None:
+    if ranks.any_of(channel.stop_requested) and checkpoint is not None:
         return False
     if checkpoint is not None and _is_last(checkpoint):  # `train` would take one step more
         trainer.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         trainer._load_from_checkpoint(str(checkpoint))
     else:
-        channel.progress(phase="training")
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     return bool(trainer.state.global_step >= trainer.state.max_steps)
 

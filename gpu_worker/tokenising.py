@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from queue_app.errors import Invalid, Permanent
 from queue_app.lifecycle import Cause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from gpu_worker.completions import Row
     from gpu_worker.training_config import RunConfig, TrainOn
 
+LOOK_ROWS = 200  # a fraction of a second
 IGNORED = -100  # the label that carries no loss
 
 
@@ -42,8 +45,18 @@ class _Example:
     weight: float
 
 
+GoOn = Callable[[], object]  # called every so often: says that it lives, and may raise to end it
+
+
+def _always() -> None: ...
+
+
 def tokenise(
-    rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int, train_on: TrainOn | None = None
+    rows: Path,
+    tokenizer: PreTrainedTokenizerBase,
+    sequence_len: int,
+    train_on: TrainOn | None = None,
+    go_on: GoOn = _always,
 ) -> Tokenised:
     """Read rows of `{"prompt": […], "completion": […]}` in the model's own chat format.
 
@@ -56,7 +69,7 @@ def tokenise(
     _check_template(tokenizer)
     kept: list[_Example] = []
     truncated = dropped = weightless = 0
-    for row in read_rows(rows):
+    for row in _watched(rows, go_on):
         weight = 1.0 if train_on is None else float(row.get("weight", 1))
         ids, stretches = _measured(tokenizer, row) if train_on is None else learned(tokenizer, row, train_on)
         if weight == 0 or not stretches:
@@ -78,7 +91,9 @@ def tokenise(
     return Tokenised(Dataset.from_dict(columns), len(kept), truncated, dropped, weightless)
 
 
-def tokenise_preferences(rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int, name: str) -> Tokenised:
+def tokenise_preferences(
+    rows: Path, tokenizer: PreTrainedTokenizerBase, sequence_len: int, name: str, go_on: GoOn = _always
+) -> Tokenised:
     """Read rows of `{"prompt": […], "chosen": […], "rejected": […]}` in the model's own chat format.
 
     Raises: as `tokenise`
@@ -86,7 +101,7 @@ def tokenise_preferences(rows: Path, tokenizer: PreTrainedTokenizerBase, sequenc
     _check_template(tokenizer)
     kept: dict[str, list[list[int]]] = {"prompt_ids": [], "chosen_ids": [], "rejected_ids": []}
     truncated = dropped = 0
-    for row in read_rows(rows):
+    for row in _watched(rows, go_on):
         chosen, one = encode(tokenizer, row | {"completion": row["chosen"]})
         rejected, other = encode(tokenizer, row | {"completion": row["rejected"]})
         start = min(one, other)
@@ -132,6 +147,13 @@ def _wrapped(dataset: Dataset, sequence_len: int) -> list[tuple[NDArray[np.int32
     cuts = range(0, len(ids), sequence_len)
     rows = [(ids[cut : cut + sequence_len], labels[cut : cut + sequence_len]) for cut in cuts]
     return [(some, targets) for some, targets in rows if (targets[1:] != IGNORED).any()]
+
+
+def _watched(rows: Path, go_on: GoOn) -> Iterator[Row]:
+    for row in read_rows(rows):
+        if row["number"] % LOOK_ROWS == 1:
+            go_on()
+        yield row
 
 
 def _measured(tokenizer: PreTrainedTokenizerBase, row: Row) -> tuple[list[int], list[tuple[int, int]]]:

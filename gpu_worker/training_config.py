@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - pydantic needs it at run time
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from queue_app.errors import Invalid
 from queue_app.job_type import Spec
 
-Engine = Literal["auto", "trl", "unsloth"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+EngineName = Literal["trl", "unsloth", "axolotl"]
+Engine = Literal["auto", EngineName]
 AdapterMethod = Literal["lora", "qlora"]
 Method = Literal[AdapterMethod, "full"]
 Objective = Literal["sft", "dpo"]
@@ -44,6 +49,12 @@ class RunConfig(Spec):
     sequence_len: int = Field(2048, ge=8, description="tokens; longer examples are truncated and counted")
     micro_batch_size: int = Field(1, ge=1, description="examples in one forward pass")
     gradient_accumulation_steps: int = Field(4, ge=1, description="forward passes in one step")
+    cards: int = Field(
+        1,
+        ge=1,
+        description="cards of one host, reserved all or none, each with a copy of the model; a step is of "
+        "micro_batch_size × gradient_accumulation_steps × cards examples",
+    )
     max_steps: int | None = Field(None, ge=1, description="steps in all; instead of epochs")
     epochs: float | None = Field(None, gt=0, description="passes over the dataset; default 1 without max_steps")
     learning_rate: float = Field(2e-4, gt=0, description="the highest one")
@@ -69,6 +80,21 @@ class RunConfig(Spec):
         description="wandb or mlflow, where installed and logged in (keys of the environment do not reach a trainer); "
         "TensorBoard's files are written in any case",
     )
+
+    @property
+    def effective_batch(self) -> int:
+        """Examples in one step."""
+        return self.micro_batch_size * self.gradient_accumulation_steps * self.cards
+
+    @classmethod
+    def cards_needed(cls, told: Mapping[str, Any]) -> int:
+        """How many cards a job takes at once; see `Spec.cards_needed`."""
+        cards = told.get("cards", cls.model_fields["cards"].default)
+        if isinstance(cards, str):
+            raise Invalid(
+                "cards are reserved before the job begins, so another step cannot say how many; give a number"
+            )
+        return int(cards) if isinstance(cards, int | float) else 1  # what else it is, the check of all fields refuses
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
@@ -103,12 +129,21 @@ class TrainingConfig(RunConfig):
     )
 
 
+class AxolotlOrder(BaseModel):
+    """What a run with axolotl needs beside the order."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    program: Path
+    settings: dict[str, Any] = {}  # of a file of the user's; empty: the hyperparameters say all
+
+
 class TrainingOrder(BaseModel):
     """What the child is to do: everything is a file, so it needs neither store nor settings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    engine: Literal["trl", "unsloth"]
+    engine: EngineName
     name: str = "run"  # in the files and accounts that it is reported to
     base_model: str  # how the adapter names its base: never a path of this machine
     model_folder: Path
@@ -118,3 +153,5 @@ class TrainingOrder(BaseModel):
     output: Path  # the folder of the adapter, or of the model; complete when the child has returned
     curves: Path  # where TensorBoard finds the run
     hyperparameters: TrainingConfig
+    on_card: bool = False  # the worker's driver shows one: a run that finds none has lost it, and is none for the CPU
+    axolotl: AxolotlOrder | None = None  # with that engine

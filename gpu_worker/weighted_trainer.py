@@ -39,12 +39,14 @@ class WeightedTrainer(SFTTrainer):
 
     Every engine's own loss divides the sum over tokens by a number it is handed; handed sum_i w_i n_i / w, it gives the
     share of examples of weight w. So fused and chunked losses stay as they are. A micro-batch of several weights takes
-    a forward pass for each of them. Not covered: the router's own loss of a mixture of experts, which is added in each.
+    a forward pass for each of them; over several cards one for each example, so that all cards make equally many. Not
+    covered: the router's own loss of a mixture of experts, which is added in each.
 
     The holdout's loss is the mean over tokens, not over batches of unequal length, and knows no weights.
     """
 
-    nats, tokens = 0.0, 0
+    nats, tokens = 0.0, 0  # of the holdout, in this rank
+    looks, held_out = 0, 0
 
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
@@ -59,7 +61,7 @@ class WeightedTrainer(SFTTrainer):
             raise Invalid("this model's loss cannot be weighted; leave the weights of the examples out")
         counted = sum((_learned(batch) * torch.tensor(batch["weights"])).sum() for batch in batches)
         total = counted.to(tokens.device)
-        if self.args.world_size > 1:  # unproven: no second card was at hand
+        if self.args.world_size > 1:
             total = self.accelerator.gather(total).sum()
         return batches, total
 
@@ -71,21 +73,48 @@ class WeightedTrainer(SFTTrainer):
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         losses = [
             super(WeightedTrainer, self).compute_loss(model, part, num_items_in_batch=num_items_in_batch / weight)
-            for weight, part in _by_weight(inputs, weights)
+            for weight, part in (_one_by_one if self.args.world_size > 1 else _by_weight)(inputs, weights)
         ]
         return sum(losses[1:], start=losses[0])
 
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: Any) -> Any:
+        """None in a look at the holdout: each rank's loss there is the mean over its own tokens, put together below."""
+        if self.held_out:
+            return None
+        if self.args.world_size > 1 and self.accelerator.gradient_state.end_of_dataloader:
+            self._learn_no_filling(batch_samples[-1])
+        return super()._get_num_items_in_batch(batch_samples, device)
+
+    def _learn_no_filling(self, batch: Batch) -> None:
+        """Ignore the examples, from the start of the epoch, that give all ranks a whole batch in its last round."""
+        left = self.accelerator.gradient_state.remainder  # examples of that round; 0: it is full
+        own = left - self.args.process_index * self.args.train_batch_size
+        if left > 0:
+            batch["labels"][max(0, own) :] = IGNORED
+
     def prediction_step(self, model: Any, inputs: Batch, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
-        tokens = int((inputs["labels"][:, 1:] != IGNORED).sum())  # labels: (examples, tokens)
+        own = self._own(len(inputs["labels"]))
+        inputs = {name: value[: max(1, own)] if torch.is_tensor(value) else value for name, value in inputs.items()}
+        tokens = int((inputs["labels"][:own, 1:] != IGNORED).sum())  # labels: (examples, tokens)
         answer: tuple[Any, ...] = super().prediction_step(model, inputs, *args, **kwargs)
-        self.nats += float(answer[0]) * tokens
+        self.nats += float(answer[0]) * tokens if tokens else 0.0
         self.tokens += tokens
         return answer
 
-    def evaluation_loop(self, *args: Any, **kwargs: Any) -> Any:
-        self.nats, self.tokens = 0.0, 0
-        output = super().evaluation_loop(*args, **kwargs)
-        output.metrics["eval_loss"] = self.nats / self.tokens
+    def _own(self, examples: int) -> int:
+        """How many of the next batch's examples count here; the others, from the start, fill up the last round."""
+        before = (self.looks * self.args.world_size + self.args.process_index) * self.args.eval_batch_size
+        self.looks += 1
+        return int(min(examples, max(0, self.held_out - before)))
+
+    def evaluation_loop(self, dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        self.nats, self.tokens, self.looks, self.held_out = 0.0, 0, 0, self.num_examples(dataloader)
+        output = super().evaluation_loop(dataloader, *args, **kwargs)
+        self.held_out = 0
+        sums = torch.tensor([self.nats, self.tokens], dtype=torch.float64)
+        if self.args.world_size > 1:
+            sums = self.accelerator.reduce(sums.to(self.args.device), "sum")
+        output.metrics["eval_loss"] = float(sums[0] / sums[1])
         return output
 
 
@@ -103,3 +132,9 @@ def _by_weight(inputs: Batch, weights: list[float]) -> Iterator[tuple[float, Bat
     for weight in distinct:
         chosen = [number for number, each in enumerate(weights) if each == weight]
         yield weight, {name: value[chosen] if torch.is_tensor(value) else value for name, value in inputs.items()}
+
+
+def _one_by_one(inputs: Batch, weights: list[float]) -> Iterator[tuple[float, Batch]]:
+    """Each example with its weight."""
+    for number, weight in enumerate(weights):
+        yield weight, {name: value[[number]] if torch.is_tensor(value) else value for name, value in inputs.items()}

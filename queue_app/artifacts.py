@@ -2,6 +2,7 @@
 
 <root>/<digest>/content         the file or folder
 <root>/<digest>/manifest.json   every file with its size and SHA-256; written last: without it there is nothing
+<root>/checkpoints/             no artifacts, but what jobs under way keep there: see `queue_app.shelf`
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import math
 import os
 import shutil
 import uuid
@@ -24,6 +24,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from queue_app.errors import NotFound, Permanent
+from queue_app.shelf import SHELVES, Shelf, age_seconds
 from queue_app.store import Artifact
 
 if TYPE_CHECKING:
@@ -158,9 +159,9 @@ class ArtifactStore:
         names = [str(entry).rstrip("/") for entry in filesystem.ls(root, detail=False)]
         if filesystem.exists(f"{root}/{INCOMING}"):
             names += [str(entry).rstrip("/") for entry in filesystem.ls(f"{root}/{INCOMING}", detail=False)]
-        known = {_digest(artifact.id) for artifact in self.index.ls()} | {INCOMING}
+        known = {_digest(artifact.id) for artifact in self.index.ls()} | {INCOMING, SHELVES}
         unknown = [name for name in names if name.rpartition("/")[2] not in known]
-        return sorted(name for name in unknown if self._age_seconds(name) >= older_than_seconds)
+        return sorted(name for name in unknown if age_seconds(filesystem, name) >= older_than_seconds)
 
     def remove_stray(self, path: str) -> bool:
         """Remove one of `strays`; False: it has become an artifact meanwhile, and stays."""
@@ -169,16 +170,12 @@ class ArtifactStore:
         self._place[0].rm(path, recursive=True)
         return True
 
-    def _age_seconds(self, path: str) -> float:
-        """How long ago the newest file of a stray was written; infinite where the file system tells no time."""
-        filesystem, _ = self._place
-        times = []
-        for place in [path, *filesystem.find(path)]:
-            try:
-                times.append(filesystem.modified(place))
-            except (NotImplementedError, OSError):  # object stores tell no time of a folder
-                continue
-        return (datetime.now(UTC) - max(times)).total_seconds() if times else math.inf
+    def shelves(self) -> list[Shelf]:
+        """What jobs keep here that were under way."""
+        filesystem, root = self._place
+        folder = f"{root}/{SHELVES}"
+        names = filesystem.ls(folder, detail=False) if filesystem.isdir(folder) else []
+        return [Shelf(self.url, str(name).rstrip("/").rpartition("/")[2]) for name in sorted(names)]
 
     def _move_in(self, path: Path, content: Content) -> None:
         root = Path(self._place[1])
@@ -220,6 +217,18 @@ class JobArtifacts:
     job_id: str
     workdir: Path | None = None  # the job's own folder, if it has one
     parents: set[str] = field(default_factory=set)
+    _shelf: Shelf | None = field(default=None, init=False)
+
+    @property
+    def shelf(self) -> Shelf:
+        """What the job keeps in the store until it has succeeded."""
+        self._shelf = self._shelf or Shelf(self.store.url, self.job_id)
+        return self._shelf
+
+    def clear_shelf(self) -> None:
+        """Remove what is kept for a job that has succeeded, if it was one to keep anything."""
+        if self._shelf is not None:
+            self._shelf.remove()
 
     def resolve(self, ref: str) -> Path:
         """The local file or folder behind an artifact id, unique prefix, name, or path."""

@@ -71,6 +71,12 @@ class LiveAttempt:
         return self.job.attempt
 
     @property
+    def cards(self) -> tuple[str, ...] | None:
+        """UUIDs of the cards that it holds together, its worker's first; None: that of its worker, or the CPU."""
+        held = tuple(card for card in (self.job.holds or {}).values() if card is not None)
+        return held or None
+
+    @property
     def workdir(self) -> Path:
         """The job's own folder; it outlives the attempt."""
         folder = self.settings.home.absolute() / "jobs" / self.job.id
@@ -97,10 +103,11 @@ class LiveAttempt:
         self.holds = memo is not None and (memo.done or is_in_doubt(memo))
 
     def report(self, **progress: float | int | str | None) -> None:
-        """Write progress (at once if it carries a new `step`, else at most twice a second), then heed requests."""
+        """Write progress (at once if its `step` or `phase` is new, else at most twice a second), then heed requests."""
         quiet = time.monotonic() - self._looked_at < LOOK_SECONDS
-        new_step = "step" in progress and progress["step"] != (self.job.progress or {}).get("step")
-        if not quiet or new_step:
+        known = self.job.progress or {}
+        is_news = any(name in progress and progress[name] != known.get(name) for name in ("step", "phase"))
+        if not quiet or is_news:
             try:
                 self._look(progress)
             except Transient as error:  # a busy store ends no training; whether the lease holds is the heartbeat's word

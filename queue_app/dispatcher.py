@@ -53,6 +53,7 @@ class Dispatcher:
                 priority=step.priority,
                 timeout_seconds=step.timeout_seconds,
                 reuse=reuse and step.reuse,
+                cards=step.cards,
                 run_id=run_id,
                 step=step.name,
             )

@@ -26,6 +26,7 @@ from queue_app.lifecycle import Reason
 
 if TYPE_CHECKING:
     from queue_app.at_account import AtAccount
+    from queue_app.shelf import Shelf
     from queue_app.store import Ancestor
     from settings import Settings
 
@@ -44,11 +45,24 @@ class Spec(BaseModel):
         """What stands for the place that the work is done at; at another place the same spec is other work."""
         return ""
 
+    @classmethod
+    def cards_needed(cls, told: Mapping[str, Any]) -> int:
+        """How many cards of one host a job takes at once; `told` is its spec as it is submitted.
+
+        Raises:
+            Invalid: another step is still to say so
+        """
+        return 1
+
 
 class Result(BaseModel):
     """What a job has made: figures, and the ids of the artifacts it published."""
 
     model_config = ConfigDict(frozen=True)
+
+    def told(self) -> dict[str, str]:
+        """What came of it in words, by title: what a person asks first of a job that took hours."""
+        return {}
 
 
 S = TypeVar("S", bound=Spec)
@@ -112,6 +126,10 @@ class Lag:
 class Artifacts(Protocol):
     """The artifact store, as a job sees it. What a job resolves becomes a parent of what it publishes."""
 
+    @property
+    def shelf(self) -> Shelf:
+        """What the job keeps there until it has succeeded, so that another host can go on with it."""
+
     def resolve(self, ref: str) -> Path:
         """The local file or folder behind an artifact id, unique prefix, name, or path.
 
@@ -145,6 +163,10 @@ class Attempt(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+
+    @property
+    def cards(self) -> tuple[str, ...] | None:
+        """UUIDs of the cards that it holds together, its worker's first; None: that of its worker, or the CPU."""
 
     @property
     def workdir(self) -> Path:

@@ -1,5 +1,8 @@
 """NVIDIA's management library, as far as it is needed here: it comes with the driver, so nothing is installed for it.
 
+Every call is made in a thread of its own and waited for so long and no longer: a driver that hangs in one takes that
+thread, and neither a training nor a worker's sign of life. While it hangs, nothing more is asked of it.
+
 The names and layouts are those of NVIDIA's API reference (https://docs.nvidia.com/deploy/nvml-api/). Tested against a
 stand-in of the library at its binary interface; unproven on a card, for none was at hand when it was written.
 """
@@ -7,11 +10,14 @@ stand-in of the library at its binary interface; unproven on a card, for none wa
 from __future__ import annotations
 
 import ctypes
-from contextlib import contextmanager
+import threading
+from contextlib import contextmanager, suppress
+from functools import cache
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LIBRARY = "libnvidia-ml.so.1"
 SUCCESS, NOT_SUPPORTED, NOT_FOUND, TOO_SMALL, NOT_LOADED, NO_LIBRARY = 0, 3, 6, 7, 9, 12
@@ -28,6 +34,8 @@ IN_WORDS = {
     18: "the driver was updated while the old one runs: restart this host",
 }
 NAME_BYTES = 96
+OPEN_SECONDS = 30.0  # without a daemon that keeps them awake, the driver wakes every card first: a second or two each
+ANSWER_SECONDS = 10.0
 NOT_TOLD = 2**64 - 1  # what a process takes, where the driver does not say
 
 
@@ -52,6 +60,38 @@ class NvmlError(OSError):
         words = "" if status not in IN_WORDS else f" ({IN_WORDS[status]})"
         super().__init__(f"{function} {said}{words}")
         self.status = status
+
+
+class Unanswered(NvmlError):
+    """The library has not come back from a call, or from one before it."""
+
+    def __init__(self, function: str) -> None:
+        OSError.__init__(self, f"{function} is not answered: the driver hangs; restart this host if it goes on so")
+        self.status = None
+
+
+class _Patience:
+    """Waits for calls; `hung` is the last one that was given up."""
+
+    hung: threading.Thread | None = None
+
+    def wait_for(self, function: str, call: Callable[[], int], seconds: float) -> int:
+        if self.hung is not None and self.hung.is_alive():
+            raise Unanswered(function)
+        answers: SimpleQueue[int] = SimpleQueue()
+        thread = threading.Thread(target=lambda: answers.put(call()), name=function, daemon=True)
+        thread.start()
+        try:
+            return answers.get(timeout=seconds)
+        except Empty:
+            self.hung = thread
+            raise Unanswered(function) from None
+
+
+@cache
+def _patience() -> _Patience:
+    """One for all: who opens the library anew meets the same driver."""
+    return _Patience()
 
 
 class Nvml:
@@ -176,7 +216,7 @@ class Nvml:
         found = getattr(self._library, function, None)
         if found is None:
             raise NvmlError(function, None)
-        return int(found(*arguments))
+        return _patience().wait_for(function, lambda: int(found(*arguments)), ANSWER_SECONDS)
 
 
 def load_library() -> ctypes.CDLL | None:
@@ -192,11 +232,14 @@ def open_nvml() -> Iterator[Nvml | None]:
     """The library, opened; None: there is no driver.
 
     Raises:
-        NvmlError: there is one, and it does not work
+        NvmlError: there is one, and it does not work, or hangs
     """
     library = load_library()
-    status = NO_LIBRARY if library is None else int(library.nvmlInit_v2())
-    if library is None or status in NO_DRIVER:
+    if library is None:
+        yield None
+        return
+    status = _patience().wait_for("nvmlInit_v2", library.nvmlInit_v2, OPEN_SECONDS)
+    if status in NO_DRIVER:
         yield None
         return
     if status != SUCCESS:
@@ -204,4 +247,5 @@ def open_nvml() -> Iterator[Nvml | None]:
     try:
         yield Nvml(library)
     finally:
-        library.nvmlShutdown()
+        with suppress(Unanswered):
+            _patience().wait_for("nvmlShutdown", library.nvmlShutdown, ANSWER_SECONDS)

@@ -210,12 +210,24 @@ class Runner:
             self.store.cancel(recorded.id, actor=self.worker)  # it came while the body was ending: see to it now
         if recorded.pool is not None and not recorded.has_slot:
             self.call(recorded.pool)
+        if recorded.state == State.SUCCEEDED:
+            self._clear_shelf(attempt)
+
+    def _clear_shelf(self, attempt: LiveAttempt) -> None:
+        """Remove what the job kept for other hosts: not before its success is written, so that a crash loses none."""
+        try:
+            attempt.artifacts.clear_shelf()
+        except OSError as error:
+            attempt.log.warning("its checkpoints stay in the artifact store until `tuneyard gc --delete`: %s", error)
+        self._press(lambda: self.store.cards.called(attempt.job))
 
     def call(self, pool: str) -> None:
         """Ring for those who were given a slot of a pool: the sweeper would do so a moment later."""
-        rings = self.store.slots.called(pool) if self.ring is not None else {}
+        self._press(lambda: self.store.slots.called(pool))
+
+    def _press(self, called: Callable[[], dict[str, list[str]]]) -> None:
         try:
-            if self.ring is not None and rings:
+            if self.ring is not None and (rings := called()):
                 self.ring(rings)
         except TuneyardError as error:
             log.warning("the doorbell is out of order, the sweeper will ring: %s", error)

@@ -71,7 +71,7 @@ class Sweeper:
 
     def _ring(self, queue: str) -> None:
         due = self.store.read.due(queue, limit=self.settings.broker.doorbell_depth)
-        if not due:
+        if not due or not self.store.cards.has_taker(queue, self.settings.queue.lease_seconds):
             return
         missing = len(due) - self.depth(queue)
         if missing > 0:

@@ -101,7 +101,14 @@ class WorkerSettings(Section):
 class TrainingSettings(Section):
     """How the GPU side runs."""
 
-    engine: Literal["auto", "trl", "unsloth"] = Field("auto", description="auto: Unsloth where it is installed")
+    engine: Literal["auto", "trl", "unsloth", "axolotl"] = Field(
+        "auto", description="auto: Unsloth where it is installed, else trl"
+    )
+    axolotl: Path | None = Field(
+        None,
+        description="axolotl's program, /…/bin/axolotl of its own environment; default: the one in Tuneyard's, or on "
+        "the PATH",
+    )
     stall_margin_seconds: float = Field(120.0, gt=0, description="added to three median steps before a run is stalled")
 
 

@@ -46,6 +46,21 @@ class Evaluation(Result):
     peak_rss_mib: float
     seconds: float
 
+    def told(self) -> dict[str, str]:
+        """Both losses, and what they say."""
+        return {
+            "held-out loss": f"{self.base_loss:.3f} before → {self.tuned_loss:.3f} after   (perplexity "
+            f"{self.base_perplexity:.1f} → {self.tuned_perplexity:.1f}, {self.examples} examples)",
+            "verdict": f"{self._verdict()}; lower on {self.better} of {self.examples} examples",
+        }
+
+    def _verdict(self) -> str:
+        if self.interval is None:
+            return "none, for that takes five examples"
+        low, high = self.interval
+        word = "better" if high < 0 else "worse" if low > 0 else "no difference shown"
+        return f"{word}: {self.loss_difference:+.3f} nats a token (95 %: {low:+.3f} to {high:+.3f})"
+
 
 @job("model.evaluate", queues=("gpu", "cpu"))
 def evaluate_model(spec: EvaluateModel, attempt: Attempt) -> Evaluation:

@@ -34,6 +34,13 @@ class ExportedModel(Result):
     peak_rss_mib: float
     seconds: float
 
+    def told(self) -> dict[str, str]:
+        """What was written, and how the proof went."""
+        return {
+            "exported": f"{self.tensors} tensors, {self.size_mib:,.1f} MiB; read back, largest weight error "
+            f"{self.weight_error:.2f} of what the type allows"
+        }
+
 
 @job("model.export", queues=("cpu", "gpu"))
 def export_model(spec: ExportModel, attempt: Attempt) -> ExportedModel:

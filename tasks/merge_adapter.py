@@ -62,6 +62,16 @@ class MergedModel(Result):
     merge_seconds: float
     seconds: float
 
+    def told(self) -> dict[str, str]:
+        """What was written, and how the proof went."""
+        unproven = "" if self.base_verified else "; the adapter does not name its base, so any that fits was taken"
+        return {
+            "merged": f"{self.tensors_merged + self.tensors_replaced} tensors changed; {self.dtype}, "
+            f"{self.size_mib:,.1f} MiB in {self.files} file(s){unproven}",
+            "verified": f"{self.effect_kept:.1%} of the adapter's effect kept, error {self.effect_error:.4f} "
+            f"(allowed: {self.tolerance:g}), over {self.compared_texts} texts in {self.compared_in}",
+        }
+
 
 @job("adapter.merge", queues=("cpu", "gpu"))
 def merge_adapter(spec: MergeAdapter, attempt: Attempt) -> MergedModel:

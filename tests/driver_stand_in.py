@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import threading
 from ctypes import c_char_p, c_int, c_uint, c_void_p
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -72,6 +73,8 @@ class StandInDriver:
     cards: Sequence[StandInCard]
     init_status: int = SUCCESS
     lacks: Sequence[str] = ()  # functions that came with later drivers
+    hangs_in: str | None = None  # the function that does not come back until `recovered` is set
+    recovered: threading.Event = field(default_factory=threading.Event, init=False)
     opened: int = field(default=0, init=False)  # inits without their shutdown
     _all: list[tuple[StandInCard, StandInCard | None]] = field(default_factory=list, init=False)  # with a slice's card
 
@@ -80,7 +83,15 @@ class StandInDriver:
             self._all += [(card, None), *((piece, card) for piece in card.slices if piece is not None)]
         for name in HEADER.keys() - set(self.lacks):
             prototype = ctypes.CFUNCTYPE(c_int, *HEADER[name])
-            setattr(self, name, prototype(getattr(self, f"_{name.removeprefix('nvml')}")))
+            setattr(self, name, prototype(self._hanging(name, getattr(self, f"_{name.removeprefix('nvml')}"))))
+
+    def _hanging(self, name: str, answer: Callable[..., int]) -> Callable[..., int]:
+        def called(*arguments: Any) -> int:
+            if name == self.hangs_in:
+                self.recovered.wait()
+            return answer(*arguments)
+
+        return called
 
     def _handle(self, card: StandInCard) -> int:
         return next(place for place, (each, _) in enumerate(self._all, start=1) if each is card)
@@ -188,4 +199,5 @@ def install(monkeypatch: pytest.MonkeyPatch, driver: StandInDriver | None) -> No
     """Put a driver, or none, in the place of this machine's own; and no card is hidden or chosen."""
     load: Callable[[], StandInDriver | None] = lambda: driver  # noqa: E731
     monkeypatch.setattr(nvml, "load_library", load)
+    nvml._patience.cache_clear()  # that the driver before it may have hung is nothing to this one
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

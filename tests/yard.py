@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from queue_app.broker import wait_until_ready
+from queue_app.job_type import find_job_type
 from queue_app.lifecycle import State
 from queue_app.store import Database, Job, NewJob, Store
 from settings import Settings
@@ -49,11 +50,11 @@ class Yard:
         return Settings(home=self.home)
 
     def start(self, *names: str) -> None:
-        """Start processes: `broker`, `sweeper`, `worker cpu`, …"""
+        """Start processes: `broker`, `sweeper`, `worker cpu`, …; a second one of a kind is `worker cpu#2`."""
         for name in names:
             log = (self.home / f"{name.replace(' ', '-')}.log").open("ab")
             self.running[name] = subprocess.Popen(
-                [sys.executable, "-m", "queue_app.cli", *name.split()],
+                [sys.executable, "-m", "queue_app.cli", *name.partition("#")[0].split()],
                 env={**os.environ, **self.environment, "TUNEYARD_HOME": str(self.home), "PYTHONPATH": str(ROOT)},
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
@@ -81,7 +82,7 @@ class Yard:
         self.database.engine.dispose()
 
     def submit(self, kind: str, queue: str, **spec: Any) -> str:
-        new = NewJob(kind=kind, queue=queue, spec=spec)
+        new = NewJob(kind=kind, queue=queue, spec=spec, cards=find_job_type(kind).spec.cards_needed(spec))
         self.store.submit([new], actor="test")
         return new.id
 

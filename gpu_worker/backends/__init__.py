@@ -1,30 +1,29 @@
-"""Engines: who loads the base model and attaches the adapter. All else of a run is the same for each."""
+"""Engines: who trains. What comes before and after a run is the same for each (`gpu_worker.training`)."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from typing import TYPE_CHECKING, Literal, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from gpu_worker.backends.hardware import Hardware
-    from gpu_worker.training_config import Engine, Objective, TrainingConfig
-
-EngineName = Literal["trl", "unsloth"]
+    from gpu_worker.child_side import Channel
+    from gpu_worker.fitting.machine import Machine
+    from gpu_worker.fitting.prediction import Prediction
+    from gpu_worker.fitting.shape import ModelShape
+    from gpu_worker.measured import Measured
+    from gpu_worker.training_config import Engine, EngineName, Objective, TrainingConfig, TrainingOrder
 
 
 class Backend(Protocol):
-    """A module of this package. Importing it imports its engine, so only the child does."""
+    """A module of this package. Importing it imports no engine, so the worker may ask it for an estimate."""
 
-    PACKAGES: tuple[str, ...]  # whose versions belong to what was measured
-    LOSS: str  # TRL's `loss_type`
+    STARTS_ITS_RANKS: bool  # over several cards; else `gpu_worker.ranks` does
 
     def validate(self, config: TrainingConfig, hardware: Hardware) -> None:
         """See that this engine can do here what the config asks, before anything is loaded.
@@ -33,25 +32,32 @@ class Backend(Protocol):
             Invalid: it cannot; says why and what can
         """
 
-    def load(
-        self, folder: Path, config: TrainingConfig, hardware: Hardware
-    ) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
-        """The base model with a fresh adapter on it, or for a `full` run itself, ready to train, and its tokenizer.
+    def estimate(
+        self, shape: ModelShape, config: TrainingConfig, machine: Machine, length: int | None = None
+    ) -> Prediction:
+        """What a run takes with this engine; as `gpu_worker.fitting.prediction.predict`."""
+
+    def train(self, order: TrainingOrder, channel: Channel, checkpoint: Path | None) -> Measured:
+        """Train, from a checkpoint if there is one, and write the order's `output`. In the child alone.
+
+        Before it imports or starts the engine, nothing may have imported TRL or transformers.
 
         Raises:
-            Permanent: this machine cannot do what the config asks
+            Stopped: it was asked to stop, and has saved
+            Invalid: as `validate`
+            Permanent: the run is lost, or this machine cannot do what the config asks
         """
 
 
-def choose_engine(wanted: Engine, objective: Objective = "sft") -> EngineName:
-    """The engine that is meant; `auto` is Unsloth where it is installed and can. Imports neither.
+def choose_engine(wanted: Engine, objective: Objective = "sft", cards: int = 1) -> EngineName:
+    """The engine that is meant; `auto` is Unsloth where it is installed and can. Imports none, nor looks for axolotl.
 
     Raises:
         Invalid: it is not installed
     """
     if wanted == "auto":
-        return "unsloth" if _is_installed("unsloth") and objective == "sft" else "trl"
-    if not _is_installed(wanted):
+        return "unsloth" if _is_installed("unsloth") and objective == "sft" and cards == 1 else "trl"
+    if wanted != "axolotl" and not _is_installed(wanted):
         raise Invalid(
             f"engine {wanted} is not installed here; `pip install --no-deps -r requirements-unsloth.lock` adds "
             "Unsloth, and engine: trl needs nothing more"
@@ -62,7 +68,7 @@ def choose_engine(wanted: Engine, objective: Objective = "sft") -> EngineName:
 
 
 def load_backend(engine: EngineName) -> Backend:
-    """Import an engine. Before anything else imports TRL or transformers: Unsloth changes them as it is imported."""
+    """The module of an engine."""
     return cast("Backend", importlib.import_module(f"gpu_worker.backends.{engine}"))
 
 

@@ -6,26 +6,24 @@ Proven on a CPU. The CUDA path is complete but unproven: no card was at hand whe
 from __future__ import annotations
 
 import importlib.util
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import torch
-from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
-
+from gpu_worker.fitting.prediction import predict
 from queue_app.errors import Invalid
-from queue_app.job_type import nearest
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from torch import nn
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from gpu_worker.backends.hardware import Hardware
-    from gpu_worker.training_config import TrainingConfig
+    from gpu_worker.child_side import Channel
+    from gpu_worker.fitting.machine import Machine
+    from gpu_worker.fitting.prediction import Prediction
+    from gpu_worker.fitting.shape import ModelShape
+    from gpu_worker.measured import Measured
+    from gpu_worker.training_config import TrainingConfig, TrainingOrder
 
-PACKAGES = ("trl", "transformers", "peft", "bitsandbytes", "torch")
-LOSS = "chunked_nll"  # the same numbers; never holds the logits of a whole sequence, and computes none for prompts
+STARTS_ITS_RANKS = False
 
 
 def validate(config: TrainingConfig, hardware: Hardware) -> None:
@@ -39,68 +37,17 @@ def validate(config: TrainingConfig, hardware: Hardware) -> None:
         )
 
 
-def load(
-    folder: Path, config: TrainingConfig, hardware: Hardware
-) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model with a fresh adapter on it, or itself; see `Backend.load`."""
-    full = config.method == "full"
-    model = AutoModelForCausalLM.from_pretrained(
-        folder,
-        dtype=torch.float32 if full else hardware.dtype,  # bfloat16 would swallow most of AdamW's steps
-        attn_implementation="flash_attention_2" if config.packing == "bfd" else None,
-        device_map={"": "cpu" if hardware.on_cpu else 0},
-        quantization_config=_four_bits(hardware) if config.method == "qlora" else None,
-        local_files_only=True,
-    )
-    keep_weights_in_place(model)
-    model.config.use_cache = False
-    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    if full:
-        return model, tokenizer
-    check_targets(model, config)
-    return get_peft_model(model, _adapter(config)), tokenizer
+def estimate(shape: ModelShape, config: TrainingConfig, machine: Machine, length: int | None = None) -> Prediction:
+    """What a run takes: the loss is computed a chunk at a time; see `Backend.estimate`."""
+    return predict(shape, config, replace(machine, engine="trl"), length)
 
 
-def check_targets(model: nn.Module, config: TrainingConfig) -> None:
-    """See that every layer named in `target_modules` is there.
+def train(order: TrainingOrder, channel: Channel, checkpoint: Path | None) -> Measured:
+    """Train with TRL's trainers; see `Backend.train`."""
+    from gpu_worker.backends import trl_model
+    from gpu_worker.backends.hardware import find_hardware
+    from gpu_worker.trainer_run import train_with
 
-    Raises:
-        Invalid: one is not; names the nearest
-    """
-    if isinstance(config.target_modules, str):
-        return
-    known = sorted({name.rpartition(".")[2] for name, _ in model.named_modules() if name})
-    for name in config.target_modules:
-        if name.rpartition(".")[2] not in known:
-            raise Invalid(f'target_modules: no layer is called "{name}"{nearest(name, known)}')
-
-
-def keep_weights_in_place(model: nn.Module) -> None:
-    """Forbid bitsandbytes to repack 4-bit weights for AVX512 in the first forward pass without gradients.
-
-    The packed form is faster to read and wrong to differentiate: after one evaluation the gradients of a QLoRA run
-    point elsewhere (cosine to the truth 0.17), without an error. Seen in bitsandbytes 0.50.2.
-    """
-    for module in model.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):
-            module.support_avx512bf16_for_cpu = False
-
-
-def _four_bits(hardware: Hardware) -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=hardware.dtype,
-    )
-
-
-def _adapter(config: TrainingConfig) -> LoraConfig:
-    target: Any = config.target_modules
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=config.lora_r,
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        target_modules=target if isinstance(target, str) else list(target),
-    )
+    hardware = find_hardware(on_card=order.on_card)
+    validate(order.hyperparameters, hardware)
+    return train_with(trl_model, order, channel, checkpoint, hardware)

@@ -7,75 +7,51 @@ written.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from unsloth import FastLanguageModel  # first: it changes transformers and TRL as it is imported
-
-# isort: split
-import torch
-
-from gpu_worker.backends.trl import check_targets, keep_weights_in_place
-from queue_app.errors import Invalid, Permanent
+from gpu_worker.fitting.prediction import predict
+from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from peft import PeftModel
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
-
     from gpu_worker.backends.hardware import Hardware
-    from gpu_worker.training_config import TrainingConfig
+    from gpu_worker.child_side import Channel
+    from gpu_worker.fitting.machine import Machine
+    from gpu_worker.fitting.prediction import Prediction
+    from gpu_worker.fitting.shape import ModelShape
+    from gpu_worker.measured import Measured
+    from gpu_worker.training_config import TrainingConfig, TrainingOrder
 
-PACKAGES = ("unsloth", "unsloth_zoo", "trl", "transformers", "peft", "bitsandbytes", "torch")
-LOSS = "nll"  # Unsloth has chunks of its own
-CUDA_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+STARTS_ITS_RANKS = False
 
 
 def validate(config: TrainingConfig, hardware: Hardware) -> None:
     """See that all that is asked can be done by Unsloth; see `Backend.validate`."""
     del hardware
+    if config.cards > 1:
+        raise Invalid(
+            f"cards: {config.cards} do not go through Unsloth, which trains on one; use engine: trl, or cards: 1"
+        )
     for name, value in (("objective", "dpo"), ("packing", "bfd")):
         if getattr(config, name) == value:
             raise Invalid(f"{name}: {value} does not go through Unsloth here; use engine: trl")
 
 
-def load(
-    folder: Path, config: TrainingConfig, hardware: Hardware
-) -> tuple[PeftModel | PreTrainedModel, PreTrainedTokenizerBase]:
-    """The base model with a fresh adapter on it, or itself; see `Backend.load`."""
-    full = config.method == "full"
-    wanted = config.gradient_checkpointing
-    checkpointing = "unsloth" if wanted or (wanted is None and not hardware.on_cpu) else False
-    quantised = config.method == "qlora"
-    model, tokenizer = FastLanguageModel.from_pretrained(
-        str(folder),
-        max_seq_length=config.sequence_len,
-        dtype=torch.float32 if full else hardware.dtype,
-        full_finetuning=full,
-        load_in_4bit=quantised,
-        use_gradient_checkpointing=checkpointing,
-        local_files_only=True,
-    )
-    if quantised and not getattr(model, "is_loaded_in_4bit", False):
-        raise Permanent("Unsloth cannot hold this model in 4 bits on this machine; use method: lora, or engine: trl")
-    keep_weights_in_place(model)
-    if full:
-        return model, tokenizer
-    check_targets(model, config)
-    model = FastLanguageModel.get_peft_model(
-        model,
-        r=config.lora_r,
-        target_modules=_targets(config, hardware),
-        lora_alpha=config.lora_alpha,
-        lora_dropout=config.lora_dropout,
-        use_gradient_checkpointing=checkpointing,
-        random_state=config.seed,
-    )
-    return model, tokenizer
+def estimate(shape: ModelShape, config: TrainingConfig, machine: Machine, length: int | None = None) -> Prediction:
+    """What a run takes: the loss is chunked on a card, not on a CPU; see `Backend.estimate`."""
+    return predict(shape, config, replace(machine, engine="unsloth"), length)
 
 
-def _targets(config: TrainingConfig, hardware: Hardware) -> str | list[str]:
-    """The CPU backend hands `all-linear` on to PEFT; the kernels on a card want the layers by name."""
-    if config.target_modules != "all-linear":
-        return list(config.target_modules)
-    return "all-linear" if hardware.on_cpu else CUDA_TARGETS
+def train(order: TrainingOrder, channel: Channel, checkpoint: Path | None) -> Measured:
+    """Train with TRL's trainers as Unsloth changes them; see `Backend.train`."""
+    from gpu_worker.backends import unsloth_model  # first: it changes transformers and TRL as it is imported
+
+    # isort: split
+    from gpu_worker.backends.hardware import find_hardware
+    from gpu_worker.trainer_run import train_with
+
+    hardware = find_hardware(on_card=order.on_card)
+    validate(order.hyperparameters, hardware)
+    return train_with(unsloth_model, order, channel, checkpoint, hardware)

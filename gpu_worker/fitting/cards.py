@@ -49,6 +49,7 @@ class Holder:
 class Card:
     """A card of this host, or a MIG slice of one, as it is now."""
 
+    number: str  # as the driver counts cards; of a slice, its card's
     name: str
     uuid: str
     total_bytes: int
@@ -87,7 +88,7 @@ def cards_here() -> list[Card]:
         Invalid: the driver is there and does not answer as it should
     """
     with cards.asked_driver() as nvml:
-        return [] if nvml is None else [_look(nvml, card.uuid) for card in cards.find_cards()]
+        return [] if nvml is None else [_look(nvml, card) for card in cards.find_cards()]
 
 
 def own_card() -> Card | None:
@@ -98,16 +99,30 @@ def own_card() -> Card | None:
     """
     own = cards.own_card()
     with cards.asked_driver() as nvml:
-        return None if nvml is None or own is None else _look(nvml, own.uuid)
+        return None if nvml is None or own is None else _look(nvml, own)
 
 
-def _look(nvml: Nvml, uuid: str) -> Card:
-    handle = nvml.by_uuid(uuid)
+def held_cards(uuids: tuple[str, ...]) -> list[Card]:
+    """The cards that an attempt holds together.
+
+    Raises:
+        Invalid: one of them is not there any more, or the driver does not answer as it should
+    """
+    with cards.asked_driver() as nvml:
+        known = {} if nvml is None else {card.uuid: card for card in cards.find_cards()}
+        if missing := [uuid for uuid in uuids if uuid not in known]:
+            raise Invalid(f"this host has no card {', '.join(missing)} that answers")
+        return [] if nvml is None else [_look(nvml, known[uuid]) for uuid in uuids]
+
+
+def _look(nvml: Nvml, card: cards.Card) -> Card:
+    handle = nvml.by_uuid(card.uuid)
     total, free = nvml.memory(handle)
-    whole = nvml.parent(handle) if uuid.startswith("MIG-") else handle  # a slice has no architecture of its own
+    whole = nvml.parent(handle) if card.uuid.startswith("MIG-") else handle  # a slice has no architecture of its own
     return Card(
-        name=nvml.name(handle),
-        uuid=uuid,
+        number=card.number,
+        name=card.name,
+        uuid=card.uuid,
         total_bytes=total,
         free_bytes=free,
         capability=nvml.capability(whole),

@@ -81,7 +81,7 @@ def read_rows(path: Path) -> Rows:
 
 def checkpoint_note(config: TrainingConfig, examples: int) -> str | None:
     """What is odd about the distance between checkpoints; None: nothing."""
-    batch = config.micro_batch_size * config.gradient_accumulation_steps
+    batch = config.effective_batch
     steps = config.max_steps or math.ceil((config.epochs or 1) * math.ceil(examples / batch))
     if config.save_steps > steps:
         return f"save_steps {config.save_steps} is more than the {steps} steps: a crash loses the whole run"

@@ -86,10 +86,12 @@ def logits_bytes(shape: ModelShape, config: TrainingConfig, machine: Machine, le
 
 
 def has_chunked_loss(config: TrainingConfig, machine: Machine) -> bool:
-    """Whether the logits of a whole sequence are never held. Unsloth chunks on cards alone, DPO does not."""
+    """Whether the logits of a whole sequence are never held. Unsloth chunks on cards alone, axolotl and DPO do not."""
     if config.objective == "dpo":
         return False
-    return "lm_head" not in config.target_modules and (machine.engine == "trl" or not machine.on_cpu)
+    return "lm_head" not in config.target_modules and (
+        machine.engine == "trl" or (machine.engine == "unsloth" and not machine.on_cpu)
+    )
 
 
 def dequantised_bytes(shape: ModelShape, config: TrainingConfig, machine: Machine) -> int:

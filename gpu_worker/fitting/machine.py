@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from gpu_worker.training_config import EngineName
 
 FAST_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}  # x86, x86, Arm; elsewhere a CPU emulates bfloat16
 CPUINFO = Path("/proc/cpuinfo")
@@ -15,7 +18,7 @@ class Machine:
     """A device and an engine on it."""
 
     device: Literal["cpu", "cuda"]
-    engine: Literal["trl", "unsloth"] = "trl"
+    engine: EngineName = "trl"
     number_bytes: Literal[2, 4] = 2  # bfloat16 or float16; float32 on CPUs that would emulate those
 
     @property
@@ -23,9 +26,9 @@ class Machine:
         return self.device == "cpu"
 
 
-def this_cpu(engine: Literal["trl", "unsloth"] = "trl") -> Machine:
-    """The CPU of this machine, as the training will use it."""
-    return Machine("cpu", engine, 2 if has_fast_bf16() else 4)
+def this_cpu(engine: EngineName = "trl") -> Machine:
+    """The CPU of this machine, as the training will use it: axolotl computes in float32 there."""
+    return Machine("cpu", engine, 2 if has_fast_bf16() and engine != "axolotl" else 4)
 
 
 def has_fast_bf16() -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 BAND = 0.15  # the prediction's error, either way
 GIB = 2**30
-CHECKPOINTS = KEEP + 2  # the newest, the best, and the one that is being written
+CHECKPOINTS = KEEP + 3  # the newest, the best, the one being written, one being copied to the artifact store
 BESIDE_STATE_BYTES = 6 * 2**20  # a checkpoint's tokenizer, random state, schedule and log
 
 Place = Literal["device", "host", "disk"]
@@ -107,6 +107,7 @@ def _static(shape: ModelShape, config: TrainingConfig, machine: Machine) -> list
         ("quantisation state", counted.quantisation_bytes(shape, config.method), "scales, their scales and codes"),
         ("adapter", 0 if full else whole, f"{trained:,} parameters in float32"),
         ("gradients", whole, "one for each parameter that is trained"),
+        ("shared gradients", whole if config.cards > 1 else 0, "a copy, in which the cards add theirs up"),
         ("optimizer", counted.state_bytes(shape, config), config.optimizer),
         ("reference model", weights if full and config.objective == "dpo" else 0, "what DPO holds to"),
     ]
@@ -130,7 +131,7 @@ def _passing(shape: ModelShape, config: TrainingConfig, machine: Machine, length
 def _on_disk(shape: ModelShape, config: TrainingConfig) -> list[Part]:
     trained = sum(map(sum, counted.trained_sizes(shape, config))) * counted.FLOAT32
     checkpoint = trained + counted.state_bytes(shape, config) + BESIDE_STATE_BYTES
-    kept = f"{CHECKPOINTS} × {checkpoint / GIB:.2f} GiB: {KEEP} kept, the best, one being written"
+    kept = f"{CHECKPOINTS} × {checkpoint / GIB:.2f} GiB: {KEEP} kept, the best, one written, one copied"
     made = merged_bytes(shape) if config.method == "full" else trained
     return [
         Part("checkpoints", CHECKPOINTS * checkpoint, "disk", False, kept),

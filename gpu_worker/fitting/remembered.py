@@ -24,6 +24,7 @@ IN_MEMORY = (
     "sequence_len",
     "micro_batch_size",
     "gradient_accumulation_steps",
+    "cards",
     "gradient_checkpointing",
     "optimizer",
     "lora_r",

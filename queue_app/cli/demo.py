@@ -19,8 +19,8 @@ LOOK_SECONDS = 0.1
 def run_demo(*, keep: bool, as_json: bool) -> None:
     """Start a yard of our own unless one is running, run the demo recipe in it, and stop it again."""
     from queue_app.cli.recipes import attend, read_recipe
-    from queue_app.doctor import runs_in
     from queue_app.shipped import find_shipped
+    from queue_app.yard_home import runs_in
 
     recipe = read_recipe(find_shipped("recipes") / "demo.yaml", None)
     yard = None if runs_in(context.settings().home.absolute()) else _start()
@@ -51,7 +51,7 @@ def _start() -> subprocess.Popen[bytes]:
 def _await(yard: subprocess.Popen[bytes]) -> None:
     """Return when the yard runs and its broker answers; a broker of the user's own may answer long before."""
     from queue_app.broker import wait_until_ready
-    from queue_app.doctor import runs_in
+    from queue_app.yard_home import runs_in
 
     settings = context.settings()
     deadline = time.monotonic() + START_SECONDS

@@ -63,17 +63,35 @@ def standing(job: Job) -> list[str]:
     """Where a job stands and why, a line each."""
     if job.state == State.WAITING and job.reason is not None:
         return _waits(job, job.reason)
+    if job.state == State.QUEUED and job.cards > 1:
+        return [f"it is in the queue {job.queue} and {_cards(job)}"]
     if job.state == State.QUEUED:
         return [f"it is in the queue {job.queue} and is taken up by the next free worker; is `tuneyard up` running?"]
     if job.state == State.RUNNING:
         asked = f"; {job.request} was asked for" if job.request else ""
-        return [f"{job.worker} holds it in attempt {job.attempt}{asked}"]
+        lent = [name for name in job.holds or {} if name != job.worker]
+        beside = f", with the cards of {', '.join(lent)}" if lent else ""
+        return [f"{job.worker} holds it in attempt {job.attempt}{beside}{asked}"]
     if job.state == State.FAILED:
         advice = [ADVICE[job.cause]] if job.cause else []
         return [f"{job.cause}: {job.failure}", *advice]
     if job.state == State.SUCCEEDED:
         return [f"done; its result is that of job {job.reused_from}"] if job.reused_from else ["done"]
     return [f"it is {job.state}"]
+
+
+def _cards(job: Job) -> str:
+    """What a job needs of the hosts that live, and what keeps it from that."""
+    benches = context.store().cards.benches(context.settings().queue.lease_seconds)
+    needs = f"needs {job.cards} cards of one host"
+    if not benches:
+        return f"{needs}; no gpu worker lives: is `tuneyard up` running?"
+    largest = benches[0]
+    if len(largest.seats) < job.cards:
+        return f"{needs}; the largest host that lives has {len(largest.seats)} ({largest.host})"
+    able = [bench for bench in benches if len(bench.seats) >= job.cards]
+    free = ", ".join(f"{bench.host} has {len(bench.free)} of {len(bench.seats)} free" for bench in able)
+    return f"{needs}: {free}; what is less urgent is not begun there until then"
 
 
 def _waits(job: Job, reason: Reason) -> list[str]:

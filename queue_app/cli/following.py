@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from queue_app.cli import context, live
+from queue_app.cli.outcome import show_outcome
 from queue_app.cli.output import AsJson, JobId, JobIds, as_dict, hint, next_commands, write, write_json, write_json_line
 from queue_app.cli.submit import exit_code_of, seconds_of
 from queue_app.errors import Invalid, NotFound
@@ -103,12 +104,15 @@ def wait(
 def watch(
     job_id: Annotated[str, typer.Argument(metavar="ID", help="A job or a run.")], as_json: AsJson = False
 ) -> None:
-    """Watch a job, or all jobs of a run, until they end. Ctrl-C stops watching; the jobs go on.
+    """Watch a job, or all jobs of a run, until they end, and show what came of it. Ctrl-C stops only the watching.
 
     With --json, each change is a line: the job as it is then.
     """
     found = live.watch(_ids_behind(job_id), as_json=as_json)
-    _lead_on(found)
+    if as_json or len(found) == 1:
+        _lead_on(found)
+    else:
+        show_outcome(found)
     raise typer.Exit(max(exit_code_of(job) for job in found))
 
 

@@ -8,7 +8,7 @@ from queue_app.cli.output import duration
 from queue_app.lifecycle import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from queue_app.store import JobEvent
 
@@ -41,19 +41,22 @@ SENTENCES: dict[Event, str] = {
 def told(history: Sequence[JobEvent]) -> list[str]:
     """A sentence an event with its time in UTC; the same ones in a row as one, with their number."""
     lines: list[tuple[JobEvent, str, int]] = []
-    before: JobEvent | None = None
-    for event in history:
-        is_news = event.name != Event.STARTED or before is None or before.name not in ROUTINE
-        before = event
-        if not is_news:
-            continue
-        text = _sentence(event)
+    for event, text in sentences(history):
         if lines and lines[-1][1] == text:
             lines[-1] = (event, text, lines[-1][2] + 1)
         else:
             lines.append((event, text, 1))
     said = ((event.at, text if times == 1 else f"{text} (×{times})") for event, text, times in lines)
     return [f"{at:%m-%d %H:%M:%S}  {text}" for at, text in said]
+
+
+def sentences(history: Sequence[JobEvent], routine: Sequence[Event] = ROUTINE) -> Iterator[tuple[JobEvent, str]]:
+    """The events, each with its sentence; without those of being taken up after what is `routine`."""
+    before: JobEvent | None = None
+    for event in history:
+        if event.name != Event.STARTED or before is None or before.name not in routine:
+            yield event, _sentence(event)
+        before = event
 
 
 def _sentence(event: JobEvent) -> str:
@@ -64,7 +67,7 @@ def _sentence(event: JobEvent) -> str:
     if "after" in detail:
         return f"{text}: {detail['why']}"
     if "why" in detail:
-        again = f"; the next try was {duration(float(detail['seconds']))} later" if "seconds" in detail else ""
+        again = f"; next try after {duration(float(detail['seconds']))}" if "seconds" in detail else ""
         return f"put off: {detail['why']}{again}"
     if "job" in detail:
         return f"{text}, by job {detail['job']}"

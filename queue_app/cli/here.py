@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from queue_app.cli import context
 from queue_app.cli.explain import standing
-from queue_app.cli.output import hint, next_commands, progress_text, state_text
+from queue_app.cli.output import hint, next_commands, state_text
+from queue_app.cli.progress import course
 from queue_app.errors import StaleTransition
 from queue_app.lifecycle import FINAL, NEEDS_A_PERSON, Event, Reason, State
 from queue_app.sweeper import Sweeper
@@ -77,7 +78,7 @@ def _shown(runner: Runner, job_id: str) -> Iterator[Callable[[str], None]]:
     def show(status: Status) -> None:
         while not done.wait(LOOK_SECONDS):
             job = runner.store.read.job(job_id)
-            status.update(Text.assemble(f"{job.kind}  ", state_text(job), f"  {progress_text(job)}"))
+            status.update(Text.assemble(f"{job.kind}  ", state_text(job), f"  {course(job)}"))
 
     with Status(job_id, console=out) as status:
         shower = threading.Thread(target=show, args=(status,), daemon=True)

@@ -17,7 +17,6 @@ from queue_app.cli.output import (
     console,
     hint,
     next_commands,
-    progress_text,
     show_values,
     state_text,
     table,
@@ -25,6 +24,7 @@ from queue_app.cli.output import (
     write,
     write_json,
 )
+from queue_app.cli.progress import brief, course
 from queue_app.cli.submit import KindGroup
 from queue_app.lifecycle import State
 
@@ -63,7 +63,7 @@ def list_jobs(
     elif not found:
         hint("no jobs yet; `tuneyard kinds` lists what can be submitted, `tuneyard demo` shows a whole recipe")
     else:
-        rows = [[j.id, j.step or j.kind, state_text(j), progress_text(j), took(j), ago(j.submitted_at)] for j in found]
+        rows = [[j.id, j.step or j.kind, state_text(j), brief(j), took(j), ago(j.submitted_at)] for j in found]
         table(["ID", "STEP", "STATE", "PROGRESS", "TOOK", "SUBMITTED"], rows)
         next_commands(f"tuneyard jobs show {found[0].id}")
 
@@ -81,7 +81,7 @@ def show(job_id: JobId, as_json: AsJson = False) -> None:
         "state": state_text(job),
         "submitted": f"{job.submitted_at:%Y-%m-%d %H:%M:%S} UTC, {ago(job.submitted_at)}",
         "took": f"{took(job)} in {job.attempt} attempt(s), {job.failures} failure(s)",
-        "progress": progress_text(job),
+        "progress": course(job),
         "deadline": f"{job.deadline_at:%Y-%m-%d %H:%M:%S} UTC" if job.deadline_at else "",
         "reused": f"the result of job {job.reused_from}" if job.reused_from else "",
         "failure": job.failure or "",

@@ -1,4 +1,4 @@
-"""Watching jobs: a table that moves on a terminal, a line a change elsewhere."""
+"""Watching jobs: what happens is told line by line; on a terminal, a table that moves stands below."""
 
 from __future__ import annotations
 
@@ -9,18 +9,22 @@ from typing import TYPE_CHECKING
 
 from queue_app.cli import context
 from queue_app.cli.metrics import falling_loss
-from queue_app.cli.output import as_dict, console, hint, progress_text, state_text, took, write_json_line
+from queue_app.cli.news import News
+from queue_app.cli.output import LEAST_LEFT, as_dict, console, hint, state_text, took, write, write_json_line
+from queue_app.cli.progress import brief
 from queue_app.lifecycle import FINAL, Reason
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.table import Table
-    from rich.text import Text
 
+    from queue_app.cli.news import Item
     from queue_app.store import Job
 
+BAR = 12  # characters
 LOOK_SECONDS = 0.5
+CURVE_SECONDS = 3.0  # it takes reading all that a training has told
 IDLE_SECONDS = 10.0  # a due job that nobody has taken for so long deserves a word
 
 
@@ -28,7 +32,7 @@ def watch(job_ids: Sequence[str], *, as_json: bool = False) -> list[Job]:
     """Show jobs until all have ended, and return them as they ended. Ctrl-C only stops the watching."""
     try:
         if as_json:
-            return _watch_lines(job_ids, lambda job: write_json_line(as_dict(job)))
+            return _watch_lines(job_ids, lambda job, _: write_json_line(as_dict(job)))
         return _watch_live(job_ids) if sys.stdout.isatty() else _watch_lines(job_ids, _tell)
     except KeyboardInterrupt:
         hint("\nstopped watching; the jobs go on: `tuneyard jobs ls` shows them, `tuneyard jobs cancel` ends them")
@@ -44,10 +48,16 @@ def _watch_live(job_ids: Sequence[str]) -> list[Job]:
     from rich.console import Group
     from rich.live import Live
 
-    with Live(console=console(), refresh_per_second=4, transient=False) as live:
+    news, curve, drawn_at = News(), "", 0.0
+    with Live(console=console(), refresh_per_second=4, transient=True) as live:
         while True:
             found = _read(job_ids)
-            live.update(Group(_picture(found), falling_loss(found)))
+            for job in found:
+                for line in _lines(job, news.of(job)):
+                    live.console.print(line, soft_wrap=True)
+            if time.monotonic() - drawn_at > CURVE_SECONDS:
+                curve, drawn_at = falling_loss(found), time.monotonic()
+            live.update(Group(_picture(found), curve))
             if all(job.state in FINAL for job in found):
                 return found
             time.sleep(LOOK_SECONDS)
@@ -58,52 +68,46 @@ def _picture(found: Sequence[Job]) -> Table:
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    around = [(job.id, job.step or job.kind, state_text(job).plain, " " * BAR, took(job)) for job in found]
+    taken = sum(max(len(cells[place]) for cells in around) + 2 for place in range(5))
     for column in ("ID", "STEP", "STATE", "", "PROGRESS", "TOOK"):
-        grid.add_column(column, no_wrap=True, overflow="ellipsis")
+        most = max(LEAST_LEFT, console().width - taken) if column == "PROGRESS" else None  # it alone gives way
+        grid.add_column(column, no_wrap=True, overflow="ellipsis", max_width=most)
     for job in found:
         told = job.progress or {}
         done = float(told.get("step", 0) or 0) / float(told.get("steps", 0) or 1)
         share = 1.0 if job.state == "succeeded" else min(1.0, done)
-        bar = ProgressBar(total=1.0, completed=share, width=12) if job.attempt else ""
-        grid.add_row(job.id, job.step or job.kind, state_text(job), bar, progress_text(job), took(job))
+        bar = ProgressBar(total=1.0, completed=share, width=BAR) if job.attempt else ""
+        grid.add_row(job.id, job.step or job.kind, state_text(job), bar, brief(job), took(job))
     grid.caption = "\n".join(_words_on(found)) or None
     return grid
 
 
-def _tell(job: Job) -> None:
-    failure = f"  {job.failure}" if job.failure and job.state in FINAL else ""
-    console().print(_line(job).append(f"  {progress_text(job)}{failure}"), soft_wrap=True)
+def _tell(job: Job, items: Sequence[Item]) -> None:
+    for line in _lines(job, items):
+        write(line)
 
 
-def _line(job: Job) -> Text:
-    from rich.text import Text
+def _lines(job: Job, items: Sequence[Item]) -> Iterator[str]:
+    """Each piece of news with its time in UTC and whose it is."""
+    for item in items:
+        if not item.is_routine:
+            yield f"{item.at:%m-%d %H:%M:%S}  {job.id}  {job.step or job.kind:<8} {item.text}"
 
-    return Text.assemble(f"{job.id}  {job.step or job.kind:<14} ", state_text(job))
 
-
-def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job], None]) -> list[Job]:
-    """Tell of each change: a state, its reason, a request, or a tenth of the way."""
-    told: dict[str, str] = {}
+def _watch_lines(job_ids: Sequence[str], tell: Callable[[Job, Sequence[Item]], None]) -> list[Job]:
+    """Tell of each job of which there is news."""
+    news = News()
     said: set[str] = set()
     while True:
         found = _read(job_ids)
         for job in found:
-            tenth = int(
-                10 * float((job.progress or {}).get("step", 0) or 0) / float((job.progress or {}).get("steps", 0) or 1)
-            )
-            line = _line(job).plain
-            if told.get(job.id) != f"{line}{tenth}" and not _is_poll(told.get(job.id, ""), line):
-                told[job.id] = f"{line}{tenth}"
-                tell(job)
+            if items := news.of(job):
+                tell(job, items)
         if all(job.state in FINAL for job in found):
             return found
         say_once(found, said)
         time.sleep(LOOK_SECONDS)
-
-
-def _is_poll(before: str, line: str) -> bool:
-    """Whether a remote job is only looked at once more."""
-    return "remote" in before and "running" in line
 
 
 def say_once(found: Sequence[Job], said: set[str]) -> None:

@@ -10,6 +10,7 @@ import typer
 from queue_app.cli import context
 from queue_app.cli.curve import drawn, png, svg
 from queue_app.cli.output import AsJson, JobId, hint, table, write, write_json_line
+from queue_app.cli.progress import course
 from queue_app.errors import Invalid
 
 if TYPE_CHECKING:
@@ -68,13 +69,9 @@ def unbroken(series: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def curve_of(told: Iterable[dict[str, Any]], name: str) -> list[Point]:
     """The values of a name over the steps; the holdout's where it was looked at, not where it was told again."""
-    points: list[Point] = []
-    for row in told:
-        value = row.get(name)
-        if not isinstance(value, int | float) or (name == "holdout_loss" and points and points[-1][1] == value):
-            continue
-        points.append((float(row["step"]), float(value)))
-    return points
+    where = "holdout_step" if name == "holdout_loss" else "step"
+    points = {row.get(where, row["step"]): row[name] for row in told if isinstance(row.get(name), int | float)}
+    return [(float(step), float(value)) for step, value in points.items()]
 
 
 def falling_loss(found: Sequence[Job]) -> str:
@@ -85,7 +82,8 @@ def falling_loss(found: Sequence[Job]) -> str:
     curve = curve_of(unbroken(context.read().series(training[0].id)), "loss")
     if len(curve) < 2:
         return ""
-    return "\n".join(["", f"loss of {training[0].id}", *drawn(curve, COLUMNS, WATCHED_ROWS)])
+    title = f"loss of {training[0].id}"
+    return "\n".join(["", title, *drawn(curve, COLUMNS, WATCHED_ROWS), course(training[0])])
 
 
 def _show(told: list[dict[str, Any]], curves: dict[str, list[Point]]) -> None:

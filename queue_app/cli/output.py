@@ -160,21 +160,6 @@ def state_text(job: Job) -> Text:
     return Text.assemble((job.state, STATE_STYLES[job.state]), f" ({beside})" if beside else "", asked)
 
 
-def progress_text(job: Job) -> str:
-    """The progress of a job in a few words."""
-    told = job.progress or {}
-    words = []
-    if "step" in told:
-        words.append(f"{told['step']}/{told['steps']}" if "steps" in told else f"step {told['step']}")
-    if isinstance(told.get("loss"), float):
-        words.append(f"loss {told['loss']:.3f}")
-    if told.get("tokens_per_second") is not None:
-        words.append(f"{told['tokens_per_second']:.0f} tok/s")
-    if told.get("eta_seconds") is not None and job.state == "running":
-        words.append(f"{duration(float(told['eta_seconds']))} left")
-    return " · ".join(words) or str(told.get("phase", ""))
-
-
 def size_text(size_bytes: int) -> str:
     """A size in the unit that tells it from nothing."""
     if size_bytes < 2**20:

@@ -142,6 +142,7 @@ def submit(job_type: JobType[Any, Any], values: Mapping[str, str | bool], common
         priority=common["priority"],
         timeout_seconds=seconds,
         reuse=common["reuse"],
+        cards=job_type.spec.cards_needed(spec),
     )
     if common["here"]:
         _tell(submit_here(new), common)

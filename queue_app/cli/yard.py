@@ -41,9 +41,11 @@ def up(
     """Start the yard: broker, sweeper, workers, sandbox, metrics, Flower. Ctrl-C stops it; nothing queued is lost."""
     from queue_app.broker import ping
     from queue_app.cards import VISIBLE, share_out
-    from queue_app.doctor import runs_in, taken_ports
+    from queue_app.doctor import taken_ports
     from queue_app.shipped import find_shipped
-    from queue_app.supervisor import Yard, run_yard
+    from queue_app.supervisor import run_yard
+    from queue_app.yard import Yard
+    from queue_app.yard_home import runs_in
 
     settings = context.settings()
     context.store()  # its tables, before anybody needs them
@@ -174,7 +176,7 @@ def gc(
     delete: Annotated[bool, typer.Option("--delete", help="Delete; without it, only say what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Find what no job's result needs: half-published artifacts, and work folders of jobs that succeeded."""
+    """Find what nothing needs: half-published artifacts, and work folders and checkpoints of jobs that succeeded."""
     from queue_app.garbage import collect
 
     garbage = collect(context.store(), context.runner("gc").artifacts, context.settings().home, delete=delete)
@@ -182,7 +184,7 @@ def gc(
         write_json([piece._asdict() for piece in garbage])
         return
     for piece in garbage:
-        write(f"{size_text(piece.size_bytes):>10}  {piece.what:<10} {piece.path}")
+        write(f"{size_text(piece.size_bytes):>10}  {piece.what:<11} {piece.path}")
     total = size_text(sum(piece.size_bytes for piece in garbage))
     hint(f"{len(garbage)} pieces, {total} {'deleted' if delete else 'to delete'}")
     if garbage and not delete:

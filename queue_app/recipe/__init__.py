@@ -47,6 +47,7 @@ class Step:
     timeout_seconds: float | None
     reuse: bool
     line: int
+    cards: int = 1  # of one host, which it takes together
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,18 @@ def _read_step(document: Document, wiring: Wiring, instance: Instance, base: Pat
         priority=options.priority,
         timeout_seconds=options.timeout,
         reuse=options.reuse,
+        cards=_cards(document, draft, spec),
         line=document.lines.get(draft.where, 1),
     )
+
+
+def _cards(document: Document, draft: Draft, spec: Mapping[str, Any]) -> int:
+    try:
+        needed: int = draft.type.spec.cards_needed(spec)
+    except Invalid as error:
+        document.add((*draft.where, "cards"), str(error))
+        return 1
+    return needed
 
 
 def _base_of(document: Document, draft: Draft, key: str, base: Path) -> Path:

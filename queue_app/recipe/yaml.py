@@ -64,22 +64,23 @@ class Document:
             raise Invalid("\n".join(sorted(self._problems, key=self._problems.__getitem__)))
 
 
-def read_document(text: str, origin: str) -> Document:
+def read_document(text: str, origin: str, what: str = "a recipe is a mapping with `name` and `steps`") -> Document:
     """Read strict YAML 1.2 whose top level is a mapping; single values that cannot be used are noted in the document.
+
+    `what` says what is expected, for the one who gave something else.
 
     Raises:
         Invalid: it is no such thing at all; names line and column
     """
     if len(text) > MOST_CHARACTERS:
-        raise Invalid(f"{origin} line 1: longer than {MOST_CHARACTERS:,} characters; that is no recipe")
+        raise Invalid(f"{origin} line 1: longer than {MOST_CHARACTERS:,} characters; {what}")
     document = Document(origin)
     try:
         root = _compose(text)
         if root is None:
-            raise Invalid(f"{origin} line 1: the file is empty; a recipe has a `name` and `steps`")
+            raise Invalid(f"{origin} line 1: the file is empty; {what}")
         if not isinstance(root, MappingNode):
-            said = f"a recipe is a mapping with `name` and `steps`, not {_kind_of(root)}"
-            raise Invalid(f"{origin} line {_line(root)}: {said}")
+            raise Invalid(f"{origin} line {_line(root)}: {what}, not {_kind_of(root)}")
         document.data = _Reader(document).value(root, ()) or {}
     except MarkedYAMLError as error:
         raise Invalid(f"{origin} {_position(error)}: {_explanation(error)}") from error
@@ -89,7 +90,7 @@ def read_document(text: str, origin: str) -> Document:
         said = f"the control character {chr(error.character)!r} is not allowed in YAML; remove it"
         raise Invalid(f"{origin} line {line} column {column}: {said}") from error
     except RecursionError as error:
-        raise Invalid(f"{origin} line 1: nested too deeply; a recipe needs only a few levels") from error
+        raise Invalid(f"{origin} line 1: nested too deeply; {what}") from error
     return document
 
 

@@ -13,6 +13,7 @@ from queue_app.lifecycle import CLAIMABLE, FINAL, Cause, Event, Reason, Request,
 from queue_app.store.accounts import Accounts
 from queue_app.store.artifact_index import ArtifactIndex
 from queue_app.store.bills import Bills, end_start
+from queue_app.store.cards import CARD_QUEUE, Cards, choose
 from queue_app.store.dependents import follow, unmet
 from queue_app.store.memos import Memos
 from queue_app.store.money import START
@@ -28,11 +29,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from queue_app.store.cards import Holds
     from queue_app.store.database import Database
     from queue_app.store.new_job import NewJob
     from queue_app.store.rows import Job
 
 
+TRIES = 5  # jobs that others take away while this one decides
 LOST_SECONDS, LOST_LONGEST_SECONDS = 5.0, 600.0  # pauses of a job that holds a slot and was lost too often
 
 
@@ -50,6 +53,7 @@ class Store:
         self.uploads = Uploads(database)
         self.bills = Bills(database)
         self.workers = Workers(database)
+        self.cards = Cards(database)
 
     # -- submission -----------------------------------------------------------------------------------------------
 
@@ -89,8 +93,10 @@ class Store:
         """Take the most urgent due job of a queue (or the named job, if it is due); None: there is nothing to do.
 
         Priority first, then who holds a slot, then whose time came first. One guarded update: two workers never get
-        the same attempt.
+        the same attempt. A job that needs several cards gets all of them with it, or is not taken; see `store.cards`.
         """
+        if queue == CARD_QUEUE and job_id is None:
+            return self._claim_with_cards(worker, lease_seconds)
         now = datetime.now(UTC)
         wanted = jobs.c.id == job_id if job_id else jobs.c.queue == queue
         due = (
@@ -105,6 +111,16 @@ class Store:
             if found is None:
                 return None
             return _start(connection, found, worker, lease_seconds)
+
+    def _claim_with_cards(self, worker: str, lease_seconds: float) -> Job | None:
+        with self.database.writing() as connection:
+            for _ in range(TRIES):
+                chosen = choose(connection, worker, lease_seconds)
+                if chosen is None:
+                    return None
+                with suppress(StaleTransition):  # a worker of another host was quicker: it is due no more
+                    return _start(connection, chosen.job_id, worker, lease_seconds, chosen.holds)
+        return None
 
     def record(
         self,
@@ -261,10 +277,11 @@ class Store:
             count(connection, name)
 
 
-def _start(connection: Connection, job_id: str, worker: str, lease_seconds: float) -> Job:
+def _start(connection: Connection, job_id: str, worker: str, lease_seconds: float, holds: Holds | None = None) -> Job:
     now = datetime.now(UTC)
     until = now + timedelta(seconds=lease_seconds)
-    job = move(connection, job_id, Event.STARTED, actor=worker, worker=worker, lease_until=until)
+    held: dict[str, Any] = {"worker": worker, "lease_until": until, "holds": holds}
+    job = move(connection, job_id, Event.STARTED, actor=worker, detail={"holds": holds} if holds else None, **held)
     if job.timeout_seconds is None or job.deadline_at is not None:
         return job
     deadline = now + timedelta(seconds=job.timeout_seconds)

@@ -27,5 +27,6 @@ class NewJob:
     priority: int = 0
     timeout_seconds: float | None = None
     reuse: bool = True
+    cards: int = 1
     run_id: str | None = None
     step: str | None = None

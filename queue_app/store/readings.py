@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from queue_app.errors import Invalid, NotFound
 from queue_app.store.artifact_readings import ArtifactReadings
 from queue_app.store.database import any_of, beginning
-from queue_app.store.rows import Job, JobEvent, Measurement, Run, Worker, in_utc
+from queue_app.store.rows import Holder, Job, JobEvent, Measurement, Run, Worker, in_utc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -80,11 +80,11 @@ class Readings:
         return self._jobs(f"SELECT * FROM job WHERE id IN ({names})", **values)
 
     def workers(self) -> list[tuple[Worker, list[str]]]:
-        """Every worker that has signed on, with the ids of the jobs it runs."""
+        """Every worker that has signed on, with the ids of the jobs it runs, or is lent to with its card."""
         found = self.database.ask("SELECT * FROM worker ORDER BY host, queue, name")
-        held = self.database.ask("SELECT worker, id FROM job WHERE lease_until IS NOT NULL ORDER BY id")
-        known = [Worker.model_validate(row) for row in found]
-        return [(each, [row["id"] for row in held if row["worker"] == each.name]) for each in known]
+        held = self.database.ask("SELECT worker, id, holds FROM job WHERE lease_until IS NOT NULL ORDER BY id")
+        known, holders = [Worker.model_validate(row) for row in found], [Holder.model_validate(row) for row in held]
+        return [(each, [holder.id for holder in holders if holder.has(each)]) for each in known]
 
     def clock(self) -> float:
         """The time by the store's clock, in seconds since the epoch."""

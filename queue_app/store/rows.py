@@ -63,6 +63,8 @@ class Job(Row):
     account: str | None = None  # elsewhere, that it deals with
     pool: str | None = None  # whose slot it wants or has
     has_slot: bool = False
+    cards: int = 1  # workers of one host, each with its card, that an attempt takes, all or none
+    holds: Document | None = None  # where these are several, and it runs: worker → its card; its own first
     progress: Document | None = None
     result: Document | None = None
     failure: str | None = None
@@ -184,6 +186,19 @@ class Worker(Row):
     vram_used_mib: int | None = None
     gpu_percent: int | None = None
     seen_at: Time
+
+
+class Holder(Row):
+    """A running job and what it holds; no table of its own."""
+
+    id: str
+    worker: str | None = None
+    holds: Document | None = None
+
+    def has(self, worker: Worker) -> bool:
+        """Whether a worker runs it, or is lent to it; whoever works at a card that it holds, is."""
+        lent = self.holds or {}
+        return worker.name in (self.worker, *lent) or (worker.card is not None and worker.card in lent.values())
 
 
 class Account(Row):

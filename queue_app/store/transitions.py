@@ -39,6 +39,7 @@ def insert_job(connection: Connection, new: NewJob, now: datetime, actor: str) -
         due_at=None if blocked else now,
         timeout_seconds=new.timeout_seconds,
         reuse=new.reuse,
+        cards=new.cards,
     )
     connection.execute(insert(jobs).values(row.model_dump()))
     if new.needs:
@@ -96,6 +97,7 @@ def _consequences(event: Event, target: State | None) -> dict[str, Any]:
     if target is None:
         return {"request": Request.PAUSE if event == Event.PAUSE_REQUESTED else Request.CANCEL}
     values: dict[str, Any] = {"state": target, "lease_until": None, "worker": None, "due_at": None, "reason": None}
+    values["holds"] = None
     if target == State.RUNNING:
         seconds = func.coalesce(jobs.c.started_at, now)
         values |= {"attempt": jobs.c.attempt + 1, "started_at": seconds}

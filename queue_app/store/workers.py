@@ -25,10 +25,12 @@ class Workers:
 
     def see(self, worker: Worker) -> None:
         """A worker lives, and is as it says."""
+        told = worker.model_dump()
         with self.database.writing() as connection:
-            old = workers.c.seen_at < worker.seen_at - FORGOTTEN
-            connection.execute(delete(workers).where((workers.c.name == worker.name) | old))
-            connection.execute(insert(workers).values(worker.model_dump()))
+            connection.execute(delete(workers).where(workers.c.seen_at < worker.seen_at - FORGOTTEN))
+            # never absent for a moment: a claim that counts the cards of this host may wait for this row
+            if connection.execute(update(workers).where(workers.c.name == worker.name).values(told)).rowcount == 0:
+                connection.execute(insert(workers).values(told))
 
     def forget(self, name: str) -> None:
         """A worker has ended."""

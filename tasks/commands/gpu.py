@@ -68,14 +68,14 @@ def list_cards(as_json: output.AsJson = False) -> None:
     else:
         rows = [
             [
-                str(index),
+                card.number,
                 card.name,
                 card.arch,
                 f"{card.free_bytes / GIB:.1f} of {card.total_bytes / GIB:.1f}",
                 f"{card.driver} (CUDA {card.cuda[0]}.{card.cuda[1]})",
                 ", ".join(map(str, card.holders)) or "–",
             ]
-            for index, card in enumerate(found)
+            for card in found
         ]
         output.table(["#", "CARD", "ARCH", "GIB FREE", "DRIVER", "HELD BY"], rows)
 

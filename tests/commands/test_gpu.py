@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,12 +12,10 @@ import pytest
 from queue_app.cli.application import REFUSED, USAGE, run
 from queue_app.lifecycle import Event, Reason
 from queue_app.store import NewJob
-from tests.driver_stand_in import install
+from tests.driver_stand_in import StandInCard, StandInDriver, install
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from queue_app.store import Store
 
 RECIPE = """
@@ -69,6 +68,34 @@ def test_a_plan_that_does_not_fit_says_no_and_what_would(recipe: str, capsys: py
     assert run(["gpu", "plan", recipe, "--card", "rtx 5090"]) == 0
 
 
+def test_a_plan_over_several_cards_is_that_of_each_and_tells_the_batch(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def planned(*words: str) -> dict[str, int]:
+        assert run(["gpu", "plan", recipe, "--vram", "40", "--json", *words]) == 0
+        [plan] = json.loads(capsys.readouterr().out)
+        parts = {part["name"]: part["size_bytes"] for part in plan["parts"]}
+        return {"cards": plan["cards"], "batch": plan["effective_batch"], **parts}
+
+    one, two = planned(), planned("--set", "steps.train.cards=2")
+    assert (two["cards"], two["batch"]) == (2, 2 * one["batch"])
+    assert two["base weights"] == one["base weights"], "each has a copy"
+    assert two["shared gradients"] == one["gradients"]
+    run(["gpu", "plan", recipe, "--set", "steps.train.cards=2"])
+    said = capsys.readouterr().out
+    assert f"× 2 cards = {two['batch']}" in said
+    assert "on each of 2 cards, which hold all of it alike:" in said
+
+
+def test_a_full_training_that_does_not_fit_is_told_of_an_adapter_in_its_place(
+    recipe: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    full = ["--set", "steps.train.job=model.train", "--set", "steps.train.sequence_len=512"]
+    Path(recipe).write_text(RECIPE.replace("    lora_r: 64\n", ""))
+    assert run(["gpu", "plan", recipe, "--card", "rtx 4090", *full]) == REFUSED
+    assert "  job adapter.train with method qlora\n" in capsys.readouterr().err
+
+
 def test_a_plan_as_json_has_every_byte(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["gpu", "plan", recipe, "--vram", "32", "--json"]) == 0
     [plan] = json.loads(capsys.readouterr().out)
@@ -105,6 +132,20 @@ def test_a_host_without_cards_says_so(capsys: pytest.CaptureFixture[str]) -> Non
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_cards_are_listed_by_the_numbers_of_the_driver(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost, slices = StandInCard("GPU-0", "a card", is_lost=True), [StandInCard("MIG-1", "a slice", total_mib=20096)]
+    install(monkeypatch, StandInDriver([lost, StandInCard("GPU-1", "A100", slices=slices), StandInCard("GPU-2", "L4")]))
+    assert run(["gpu", "ls", "--json"]) == 0
+    assert [(card["number"], card["uuid"]) for card in json.loads(capsys.readouterr().out)] == [
+        ("1", "MIG-1"),
+        ("2", "GPU-2"),
+    ]
+    assert run(["gpu", "ls"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]] == ["1", "2"]
+
+
 def test_a_job_that_waits_for_its_card_says_who_holds_it_and_what_was_repaired(
     yard: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -124,3 +165,17 @@ def test_a_job_that_waits_for_its_card_says_who_holds_it_and_what_was_repaired(
     assert run(["jobs", "events", new.id, "--json"]) == 0
     events = json.loads(capsys.readouterr().out)
     assert [event["detail"] for event in events if event["name"] == "repaired"] == [smaller]
+
+
+def test_an_axolotl_file_is_planned_like_a_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "talk.jsonl").write_text("{}\n")
+    (tmp_path / "mine.yml").write_text("adapter: lora\nlora_r: 8\nsequence_len: 64\ndatasets: [{path: talk.jsonl}]\n")
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: six\nsteps:\n  train: {job: axolotl.train, config: mine.yml, base_model: tiny}\n")
+    make_tiny_model(tmp_path / "tiny")
+    assert run(["gpu", "plan", str(path), "--json", "--vram", "8"]) == 0
+    parts = {part["name"]: part for part in json.loads(capsys.readouterr().out)[0]["parts"]}
+    assert parts["logits"]["how"].endswith("all at once")
+    (tmp_path / "mine.yml").write_text("adapter: lora\ndatasets: [{path: elsewhere/hub}]\n")
+    assert run(["gpu", "plan", str(path)]) == USAGE
+    assert "mine.yml line 2" in capsys.readouterr().err

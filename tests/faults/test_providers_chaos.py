@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.providers import SLOTS, Plan, accounts, ours
+from benchmarks.hosted.accounts import SLOTS, accounts
+from benchmarks.hosted.tuneyard_side import ours
+from benchmarks.hosted.workers import Plan
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from tests.conftest import eventually
 from tests.sandbox.server import serve_in_process
 
 if TYPE_CHECKING:
+    import subprocess
+
     from tests.yard import Yard
 
 SLOW_TRAINING: dict[str, Any] = {
@@ -27,6 +31,20 @@ SLOW_TRAINING: dict[str, Any] = {
     "sequence_len": 64,
 }
 PATIENCE_SECONDS = 150.0
+
+
+def put_to_sleep(process: subprocess.Popen[Any], store: Path) -> None:
+    """Freeze a process, but not in the middle of a write: a SQLite file stays locked then until it wakes up."""
+    while True:
+        os.kill(process.pid, signal.SIGSTOP)
+        with closing(sqlite3.connect(store, timeout=2.0, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                os.kill(process.pid, signal.SIGCONT)
+            else:
+                connection.execute("ROLLBACK")
+                return
 
 
 def trainers_of(home: Path) -> list[psutil.Process]:
@@ -94,7 +112,8 @@ def test_a_training_is_paused_resumed_and_cancelled(yard: Yard, model: str, exam
     assert trainers_of(yard.home) == []
     yard.store.resume(job_id, actor="user")
     yard.wait_for_progress(job_id, at + 5, seconds=PATIENCE_SECONDS)
-    steps = [row["step"] for row in yard.store.read.series(job_id)]
+    told = dict.fromkeys((row["attempt"], row["step"]) for row in yard.store.read.series(job_id))
+    steps = [step for _, step in told]
     assert steps == sorted(set(steps)), "a step was trained twice"
     yard.store.cancel(job_id, actor="user")
     yard.wait_for(job_id, State.CANCELLED, seconds=10)
@@ -106,7 +125,7 @@ def test_a_worker_that_sleeps_through_its_lease_changes_nothing(yard: Yard, mode
     job_id = yard.submit("dataset.prepare", "cpu", source=texts, base_model=model)
     yard.wait_for_progress(job_id, 1)
     sleeper = yard.running.pop("worker cpu")
-    os.kill(sleeper.pid, signal.SIGSTOP)
+    put_to_sleep(sleeper, yard.home / "tuneyard.db")
     try:
         yard.start("worker cpu")
         done = yard.wait_for(job_id, State.SUCCEEDED, seconds=PATIENCE_SECONDS)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 COMMIT = "a" * 40
@@ -16,13 +17,22 @@ Answer = tuple[int, dict[str, str], bytes]
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves `root/<organisation>/<name>/` as models."""
+    """Serves `root/<organisation>/<name>/` as models; `odd` answers what is asked under these parts of a path."""
 
-    def __init__(self, root: Path, gated: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, gated: tuple[str, ...], odd: Mapping[str, Answer]) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.root, self.gated = root, gated
+        self.root, self.gated, self.odd = root, gated, odd
+        self.asked: list[str] = []
+
+    @property
+    def endpoint(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
 
     def answer(self, path: list[str]) -> Answer:
+        self.asked.append("/".join(path))
+        for part, answer in self.odd.items():
+            if part in self.asked[-1]:
+                return answer
         if path[:2] != ["api", "models"]:
             return self.file("/".join(path[:2]), "/".join(path[4:]))
         name = "/".join(path[2:4])
@@ -79,13 +89,13 @@ def _json(value: Any) -> Answer:
 
 
 @contextmanager
-def hub(root: Path, *, gated: tuple[str, ...] = ()) -> Iterator[str]:
-    """Run a hub for as long as the block; yields its endpoint."""
-    server = Hub(root, gated)
+def hub(root: Path, *, gated: tuple[str, ...] = (), odd: Mapping[str, Answer] = MappingProxyType({})) -> Iterator[Hub]:
+    """Run a hub for as long as the block."""
+    server = Hub(root, gated, odd)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server
     finally:
         server.shutdown()
         server.server_close()

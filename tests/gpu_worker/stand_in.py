@@ -22,11 +22,12 @@ from safetensors.numpy import save_file
 from gpu_worker.child import Channel, Stopped, child_main, run_child
 from queue_app.errors import Permanent, Transient
 from queue_app.lifecycle import Cause
+from queue_app.shelf import Shelf
 from settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
     from queue_app.at_account import AtAccount
-    from queue_app.job_type import Artifacts
+    from queue_app.store import Ancestor
 
 T = TypeVar("T")
 MODULE = "tests.gpu_worker.stand_in"
@@ -34,7 +35,25 @@ ERRORS = {
     "permanent": Permanent("too large", cause=Cause.OOM),
     "transient": Transient("come back later", retry_after=7.5),
     "bug": ZeroDivisionError("one over nothing"),
+    "launch": RuntimeError("CUDA error: unspecified launch failure\nCUDA kernel errors might be reported later"),
+    "assert": RuntimeError("CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later"),
 }
+
+
+@dataclass
+class ShelfAlone:
+    """An artifact store of which a child's worker needs the shelf alone."""
+
+    shelf: Shelf
+
+    def resolve(self, ref: str) -> Path:
+        raise NotImplementedError(f"a child has no business with {ref}")
+
+    def publish(self, path: Path, *, kind: str, name: str | None = None) -> str:
+        raise NotImplementedError(f"a child publishes no {kind}")
+
+    def lineage(self) -> list[Ancestor]:
+        raise NotImplementedError("a child has no lineage")
 
 
 @dataclass
@@ -45,6 +64,8 @@ class StandIn:
     heed: Callable[[dict[str, Any]], object] = lambda progress: None
     stall_margin_seconds: float = 60.0
     number: int = 1
+    artifacts_url: str = ""
+    cards: tuple[str, ...] | None = None
     reports: list[dict[str, Any]] = field(default_factory=list)
     job_id = "stand-in"
     log = logging.getLogger("stand-in")
@@ -54,8 +75,8 @@ class StandIn:
         return Settings(training=TrainingSettings(stall_margin_seconds=self.stall_margin_seconds))
 
     @property
-    def artifacts(self) -> Artifacts:
-        raise NotImplementedError("a child has no business with artifacts")
+    def artifacts(self) -> ShelfAlone:
+        return ShelfAlone(Shelf(self.artifacts_url or str(self.workdir.parent / "artifacts"), self.job_id))
 
     def at(self, account: str) -> AtAccount:
         raise NotImplementedError(f"a child has no business at {account}")
@@ -87,10 +108,7 @@ def is_alive(pid: int) -> bool:
 def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
     match config["act"]:
         case "count":
-            for step in range(1, config["steps"] + 1):
-                channel.progress(step=step)
-            print("counted")  # noqa: T201 - what libraries print belongs in the log
-            return {"steps": config["steps"]}
+            return _count(config["steps"], channel)
         case "environment":
             Path(tempfile.mkdtemp(), "left behind").touch()
             return dict(os.environ)
@@ -103,14 +121,40 @@ def _act(config: dict[str, Any], channel: Channel) -> dict[str, Any]:
             channel.progress(child=os.getpid(), grandchild=nobody.pid)
             time.sleep(600)
         case "obey":
-            channel.progress(child=os.getpid())
-            while not channel.stop_requested:
-                time.sleep(0.01)
-            raise Stopped
+            _obey(channel)
+        case "hog":
+            _hog()
+        case "wind down":
+            _obey(channel, beats=10)
         case "exit":
             os.write(2, config.get("last_words", "").encode())
             os._exit(config["status"])
     return {}
+
+
+def _count(steps: int, channel: Channel) -> dict[str, Any]:
+    for step in range(1, steps + 1):
+        channel.progress(step=step)
+    print("counted")  # noqa: T201 - what libraries print belongs in the log
+    return {"steps": steps}
+
+
+def _obey(channel: Channel, beats: int = 0) -> None:
+    """Stop when asked to, after so many signs of life."""
+    channel.progress(child=os.getpid())
+    while not channel.stop_requested:
+        time.sleep(0.01)
+    for _ in range(beats):
+        time.sleep(0.2)
+        channel.progress()
+    raise Stopped
+
+
+def _hog() -> None:
+    """Take memory until there is none."""
+    held = []
+    while True:
+        held.append(bytearray(16 * 2**20))
 
 
 def _fill(writer: str, path: Path) -> None:
@@ -129,15 +173,20 @@ def _fill(writer: str, path: Path) -> None:
             file.write(b"more")
 
 
-def be_a_worker(workdir: Path, act: str) -> None:
-    """Run a child and write what it reports to a file, until somebody kills this process."""
+def be_a_worker(workdir: Path, act: str, group: Path | None = None) -> None:
+    """Run a child, in a control group, and write what it reports and how it fails to files; or be killed meanwhile."""
+    if group is not None:
+        (group / "cgroup.procs").write_text(str(os.getpid()))
     attempt = StandIn(workdir)
     attempt.heed = lambda progress: (workdir / "reports").write_text(json.dumps(attempt.reports))
-    run_child(attempt, MODULE, {"act": act})
+    try:
+        run_child(attempt, MODULE, {"act": act})
+    except Permanent as error:
+        (workdir / "failure").write_text(f"{error.cause}: {error}")
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
-        be_a_worker(Path(sys.argv[1]), sys.argv[2])
+        be_a_worker(Path(sys.argv[1]), sys.argv[2], *map(Path, sys.argv[3:]))
     else:
         child_main(_act)

@@ -92,6 +92,24 @@ def test_a_config_that_is_not_of_a_causal_model_is_refused(tmp_path: Path, text:
         read_model(model)
 
 
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"quantization_config": {"quant_method": "gptq"}}, r"weights are quantised \(gptq\).*take the unquantised"),
+        ({"num_hidden_layers": 4}, "speaks of 4 layers, and the weights have none of number 2"),
+    ],
+    ids=str,
+)
+def test_weights_that_cannot_be_trained_or_are_not_all_there_are_refused(
+    tmp_path: Path, setting: dict[str, object], message: str
+):
+    folder = make_tiny_model(tmp_path / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | setting))
+    with pytest.raises(Invalid, match=message):
+        read_model(folder)
+
+
 def test_something_that_is_no_folder_is_refused(tmp_path: Path):
     with pytest.raises(Invalid, match="is not a folder"):
         read_model(tmp_path / "nowhere")

@@ -60,6 +60,20 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     assert survey(tmp_path).newest == older
 
 
+@pytest.mark.parametrize("name", ["adapter_model.bin", "pytorch_model-00001-of-00002.bin"])
+def test_weights_that_are_a_pickle_are_passed_over_and_the_state_beside_them_is_none(tmp_path: Path, name: str) -> None:
+    older, newer = write(tmp_path, 3), write(tmp_path, 6)
+    for file in ("optimizer.pt", "rng_state.pth", "training_args.bin"):
+        (older / file).write_bytes(b"state")
+    (newer / name).write_bytes(b"a pickle")
+    complete(older)
+    complete(newer)
+    assert survey(tmp_path).newest == older
+    assert survey(tmp_path).passed_over == [
+        f"checkpoint-6: {name} is a pickle, which can run code: weights are taken from safetensors alone"
+    ]
+
+
 def test_a_half_written_checkpoint_is_none_and_is_cleared_away(tmp_path: Path) -> None:
     half = write(tmp_path, 3, finished=False)
     found = survey(tmp_path)

@@ -7,13 +7,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from gpu_worker.child import ChildCrashed, run_child
+from gpu_worker import child
+from gpu_worker.child import ChildCrashed, _Pace, run_child
 from gpu_worker.disk_room import no_room
 from queue_app.errors import Cancelled, Paused, Permanent, Released, StaleTransition, Transient
 from queue_app.lifecycle import Cause
@@ -79,6 +82,17 @@ def test_a_childs_error_keeps_its_kind_its_cause_and_its_advice(attempt: StandIn
     assert transient.value.retry_after == 7.5
 
 
+def test_a_card_that_fails_is_another_ones_chance_and_what_the_run_did_wrong_is_not(attempt: StandIn) -> None:
+    with pytest.raises(Transient, match=r"the card failed \(CUDA error: unspecified launch failure\); .*Xid") as failed:
+        run_child(attempt, MODULE, {"act": "raise", "error": "launch"})
+    assert failed.value.cause == Cause.LOST
+    words = "terminate called after throwing an instance of 'c10::AcceleratorError'\n  CUDA error: unknown error\n"
+    with pytest.raises(Transient, match=r"the card failed \(.*status 134:   CUDA error: unknown error"):
+        run_child(attempt, MODULE, {"act": "exit", "status": 134, "last_words": words})
+    with pytest.raises(ChildCrashed, match="device-side assert triggered"):
+        run_child(attempt, MODULE, {"act": "raise", "error": "assert"})
+
+
 def test_a_bug_in_a_child_is_one_line_with_its_traceback_as_a_note(attempt: StandIn) -> None:
     with pytest.raises(ChildCrashed) as crash:
         run_child(attempt, MODULE, {"act": "raise", "error": "bug"})
@@ -122,6 +136,63 @@ def test_a_child_killed_from_outside_is_tried_again(attempt: StandIn) -> None:
         run_child(attempt, MODULE, {"act": "obey"})
 
 
+@pytest.fixture
+def ice() -> Iterator[Path]:
+    """A control group that no signal reaches while it is frozen; the first version alone has such."""
+    group = Path("/sys/fs/cgroup/freezer", f"tuneyard-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no group can be frozen here")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    eventually(lambda: not (group / "cgroup.procs").read_text(), what="the end of the process")
+    group.rmdir()
+
+
+def test_a_child_that_cannot_be_killed_is_told_and_holds_up_nobody(
+    attempt: StandIn, ice: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child, "KILL_SECONDS", 0.5)
+    monkeypatch.setattr(child, "TERM_SECONDS", 0.5)
+
+    def freeze(progress: dict[str, Any]) -> None:
+        if "child" in progress:
+            (ice / "cgroup.procs").write_text(str(progress["child"]))
+            (ice / "freezer.state").write_text("FROZEN")
+            raise Cancelled("no more")
+
+    attempt.heed = freeze
+    with pytest.raises(Cancelled):
+        run_child(attempt, MODULE, {"act": "obey"})
+    assert f"process {attempt.last('child')} hangs in the kernel and cannot be killed" in caplog.text
+
+
+@pytest.fixture
+def tight_group() -> Iterator[Path]:
+    """A control group that allows 256 MiB, of either version of control groups."""
+    for root, limit in (("memory", "memory.limit_in_bytes"), (".", "memory.max")):
+        group = Path("/sys/fs/cgroup", root, f"tuneyard-test-{os.getpid()}")
+        with suppress(OSError):
+            group.mkdir()
+            try:
+                if (group / limit).is_file():
+                    (group / limit).write_text(str(256 * 2**20))
+                    yield group
+                    return
+            finally:
+                group.rmdir()
+    pytest.skip("no control group can be made here")
+
+
+def test_a_child_that_the_kernel_kills_for_memory_is_told_from_one_that_was_killed_from_outside(
+    tmp_path: Path, tight_group: Path
+) -> None:
+    worker = [sys.executable, "-m", MODULE, str(tmp_path), "hog", str(tight_group)]
+    subprocess.run(worker, cwd=ROOT, check=True, timeout=60)
+    assert (tmp_path / "failure").read_text().startswith(f"oom: {MODULE} was killed by the kernel because memory ran")
+
+
 @pytest.mark.parametrize("error", [Cancelled("no more"), StaleTransition("lost"), Permanent("too late")], ids=repr)
 def test_nothing_of_the_group_survives_when_the_job_is_over(attempt: StandIn, error: Exception) -> None:
     attempt.heed = raising(error)
@@ -138,6 +209,17 @@ def test_a_child_that_is_asked_to_stop_does_so_by_itself(attempt: StandIn, reque
         run_child(attempt, MODULE, {"act": "obey"})
     assert "killed" not in (attempt.workdir / "logs" / "child.log").read_text()
     assert not is_alive(attempt.last("child"))
+
+
+def test_a_child_that_stops_slowly_is_not_killed_while_it_says_that_it_lives(
+    attempt: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(child, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(child, "REPORT_SECONDS", 0.02)
+    attempt.heed = raising(Paused("stand still"))
+    with pytest.raises(Paused):
+        run_child(attempt, MODULE, {"act": "wind down"})
+    assert "did not stop in time" not in caplog.text
 
 
 def test_cancelling_does_not_wait_for_a_child_that_is_pausing(attempt: StandIn) -> None:
@@ -157,6 +239,14 @@ def test_a_silent_child_is_stalled_and_ended(attempt: StandIn) -> None:
         run_child(attempt, MODULE, {"act": "family"})
     assert stalled.value.cause == Cause.STALLED
     assert not is_alive(attempt.last("child"))
+
+
+def test_what_is_told_again_of_a_step_makes_no_step_shorter() -> None:
+    pace = _Pace(margin_seconds=1.0)
+    for step in (1, 1, 2, 2, 2, 3):
+        pace.tick({"step": step})
+    pace.tick({})
+    assert len(pace.intervals) == 2
 
 
 def test_a_killed_worker_leaves_no_child_and_no_grandchild(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from bitsandbytes.optim import AdamW8bit, PagedAdamW8bit
 from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from gpu_worker.backends import trl
+from gpu_worker.backends import trl_model
 from gpu_worker.backends.hardware import Hardware
 from gpu_worker.fitting import counted
 from gpu_worker.fitting.dense import FAMILIES
@@ -48,7 +48,7 @@ def model(tmp_path: Path) -> Path:
 
 def loaded(folder: Path, config: TrainingConfig, dtype: torch.dtype = torch.bfloat16) -> Any:
     """The model as a run has it: the adapter in float32, whatever TRL makes of it."""
-    return trl.load(folder, config, Hardware("cpu", "any", dtype))[0]
+    return trl_model.load(folder, config, Hardware("cpu", "any", dtype))[0]
 
 
 def size(tensors: Iterable[torch.Tensor]) -> int:

@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpu_worker import memory
-from gpu_worker.backends import trl
-from gpu_worker.backends.hardware import Hardware
+from gpu_worker.backends import trl_model
+from gpu_worker.backends.hardware import Hardware, find_hardware
 from gpu_worker.card_sensors import CardSensors
 from gpu_worker.fitting import estimated
-from gpu_worker.fitting.cards import KNOWN_CARDS, Card, cards_here, known_room, own_card
+from gpu_worker.fitting.cards import KNOWN_CARDS, Card, cards_here, held_cards, known_room, own_card
 from gpu_worker.fitting.known_models import known_shape
 from gpu_worker.fitting.largest import find_largest
 from gpu_worker.fitting.machine import Machine, has_fast_bf16
@@ -25,7 +25,7 @@ from gpu_worker.fitting.shape import read_shape
 from gpu_worker.fitting.torch_build import TorchBuild, ask_torch, problem_with
 from gpu_worker.out_of_memory import ran_out_of_memory, says_out_of_memory
 from gpu_worker.training_config import TrainingConfig
-from queue_app.errors import Invalid
+from queue_app.errors import Invalid, Transient
 from tests.driver_stand_in import MIB, NOBODY_TELLS, StandInCard, StandInDriver, install
 from tests.tiny_model import make_tiny_model
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 LLAMA = "meta-llama/Llama-3.1-8B"
 CARD = Machine("cuda")
-FIVE_THOUSAND = Card("RTX 5090", "GPU-1", 32 * GIB, 31 * GIB, (12, 0), (12, 8), "575.51", ())
+FIVE_THOUSAND = Card("0", "RTX 5090", "GPU-1", 32 * GIB, 31 * GIB, (12, 0), (12, 8), "575.51", ())
 
 
 def llama(**changes: Any) -> TrainingConfig:
@@ -58,7 +58,7 @@ def test_a_layers_activations_are_what_autograd_saves(
 ) -> None:
     folder = make_tiny_model(tmp_path / "tiny")
     config = TrainingConfig(method="lora", **changes)
-    model = trl.load(folder, config, Hardware("cpu", "any", dtype))[0].train()
+    model = trl_model.load(folder, config, Hardware("cpu", "any", dtype))[0].train()
     model.enable_input_require_grads()
     standing = {each.untyped_storage().data_ptr() for each in (*model.parameters(), *model.buffers())}
     saved: dict[int, torch.Tensor] = {}
@@ -131,6 +131,13 @@ def test_a_worker_sees_the_memory_and_the_holders_of_its_slice_and_the_architect
     assert (own.uuid, own.total_bytes, own.free_bytes) == ("MIG-1", 20096 * MIB, 19072 * MIB)
     assert (own.arch, own.cuda, own.driver) == ("sm_120", (12, 8), "575.51.03")
     assert [str(holder) for holder in own.holders] == [f"a process not seen from here (pid {2**22 + 7})"]
+
+
+def test_a_run_that_is_to_be_on_a_card_is_none_for_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert find_hardware().device == "cpu"
+    with pytest.raises(Transient, match="the card failed .CUDA finds none, although the driver shows one"):
+        find_hardware(on_card=True)
 
 
 def test_a_card_tells_what_it_reads_and_its_energy_from_the_beginning_of_the_training(
@@ -225,3 +232,10 @@ def test_longer_rows_and_larger_batches_go_together_in_what_is_kept() -> None:
     sizes = [predict(shape, llama(), CARD, length).device_bytes for length in (64, 512, 4096, 9999)]
     assert all(before < after for before, after in pairwise(sizes[:3]))
     assert sizes[2] == sizes[3], "no example is longer than sequence_len"
+
+
+def test_the_cards_that_an_attempt_holds_are_looked_at_in_its_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, StandInDriver([StandInCard("GPU-1", "A100"), StandInCard("GPU-2", "A100")]))
+    assert [card.uuid for card in held_cards(("GPU-2", "GPU-1"))] == ["GPU-2", "GPU-1"]
+    with pytest.raises(Invalid, match="this host has no card GPU-3 that answers"):
+        held_cards(("GPU-1", "GPU-3"))

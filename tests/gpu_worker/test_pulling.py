@@ -12,11 +12,15 @@ from gpu_worker.base_model import INDEX, read_model
 from gpu_worker.sources.package import download
 from queue_app.errors import Permanent, Transient
 from queue_app.lifecycle import State
+from settings import QueueSettings
+from tests.conftest import RunHere
 from tests.gpu_worker.hub_server import hub
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
-    from tests.conftest import RunHere
+    from queue_app.store import Store
+    from settings import Settings
+    from tests.gpu_worker.hub_server import Answer
 
 
 def write_wheel(folder: Path, name: str, version: str, files: dict[str, bytes]) -> Path:
@@ -50,8 +54,8 @@ def models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that is all of the hub's models."""
     monkeypatch.delenv("HF_HUB_OFFLINE")
     monkeypatch.setenv("HF_HOME", str(tmp_path / "hub-cache"))
-    with hub(tmp_path / "hub", gated=("closed/model",)) as endpoint:
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with hub(tmp_path / "hub", gated=("closed/model",)) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
         yield tmp_path / "hub"
 
 
@@ -190,3 +194,77 @@ def test_offline_says_so(run_here: RunHere):
     job = run_here("model.pull", model="org/Tiny")
     assert job.state == State.FAILED
     assert "org/Tiny cannot be fetched offline" in str(job.failure)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "left_out", "message"),
+    [
+        ("BertForMaskedLM", None, "names the architecture BertForMaskedLM; only causal language models"),
+        ("T5ForConditionalGeneration", None, "names the architecture T5ForConditionalGeneration"),
+        ("LlamaForCausalLM", "tokenizer.json", "org/Other has no tokenizer.json, without which it cannot be tuned"),
+        ("LlamaForCausalLM", "config.json", "org/Other has no config.json"),
+    ],
+)
+def test_a_model_of_another_kind_is_refused_before_its_weights_are_fetched(
+    run_here: RunHere,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    architecture: str,
+    left_out: str | None,
+    message: str,
+):
+    other = make_tiny_model(tmp_path / "hub" / "org" / "Other")
+    (other / "config.json").write_text(json.dumps({"architectures": [architecture]}))
+    if left_out is not None:
+        (other / left_out).unlink()
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    with hub(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        job = run_here("model.pull", model="org/Other")
+    assert (job.state, job.cause) == (State.FAILED, "user")
+    assert message in str(job.failure)
+    assert not [path for path in server.asked if path.endswith(".safetensors")]
+
+
+DENIED = (401, {"X-Error-Message": "Invalid credentials in Authorization header"}, b"{}")
+
+
+@pytest.mark.parametrize(
+    ("odd", "cause", "message"),
+    [
+        ({"api/models/org/Tiny": DENIED}, "user", "the hub refuses access to org/Tiny (401): is HF_TOKEN valid"),
+        ({"org/Tiny/resolve": (403, {}, b"{}")}, "user", "the hub refuses access to org/Tiny (403)"),
+        ({"api/models/org/Tiny": (404, {}, b"{}")}, "user", "the hub answered 404 for org/Tiny"),
+        ({"api/models/org/Tiny": (503, {}, b"{}")}, "provider", "the hub answered 503 for org/Tiny"),
+    ],
+    ids=str,
+)
+def test_what_the_hub_refuses_is_final_and_what_may_pass_is_tried_again_and_no_log_tells_the_token(
+    store: Store,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    odd: dict[str, Answer],
+    cause: str,
+    message: str,
+):
+    make_tiny_model(tmp_path / "hub" / "org" / "Tiny")
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    monkeypatch.setenv("HF_TOKEN", "hf_unheardOf")
+    once = RunHere(store, settings.model_copy(update={"queue": QueueSettings(max_failures=1)}))
+    with hub(tmp_path / "hub", odd=odd) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.endpoint)
+        job = once("model.pull", model="org/Tiny")
+    assert (job.state, job.cause) == (State.FAILED, cause)
+    assert message in str(job.failure)
+    logs = [path.read_text(errors="replace") for path in settings.home.rglob("*") if path.is_file()]
+    assert logs
+    assert not [text for text in logs if "hf_unheardOf" in text]
+
+
+def test_a_token_whose_account_is_not_let_in_is_told_apart_from_none(
+    run_here: RunHere, models: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_TOKEN", "hf_unheardOf")
+    job = run_here("model.pull", model="closed/model")
+    assert "closed/model is gated, and the account of HF_TOKEN is not let in" in str(job.failure)

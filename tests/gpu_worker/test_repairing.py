@@ -7,11 +7,13 @@ import re
 import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
 import pytest
 
+from gpu_worker.checkpoint_copies import Copies
 from gpu_worker.child import ChildCrashed, run_child
 from gpu_worker.disk_room import require_room
 from gpu_worker.fitting import checklist
@@ -21,17 +23,18 @@ from gpu_worker.fitting.machine import Machine
 from gpu_worker.fitting.prediction import GIB, predict
 from gpu_worker.fitting.repairing import train_within_memory
 from gpu_worker.fitting.shape import read_shape
+from gpu_worker.run_notes import RunNotes
 from gpu_worker.training_config import TrainingConfig, TrainingOrder
+from queue_app import nvml
 from queue_app.cli.happenings import told
 from queue_app.errors import Paused, Permanent, Repaired, StandsStill
 from queue_app.job_type import Attempt, Result, Spec, job
 from queue_app.lifecycle import Cause, Reason, State
+from tests.driver_stand_in import StandInCard, StandInDriver, install
 from tests.gpu_worker.stand_in import MODULE, StandIn
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.conftest import RunHere
 
 MIB = 2**20
@@ -105,7 +108,11 @@ class Limited:
 
     def finish(self, order: TrainingOrder, *, pause_at: int | None = None) -> dict[str, Any]:
         while True:
-            attempt = StandIn(self.folder, heed=lambda progress: self._heed(progress, pause_at))
+            attempt = StandIn(
+                self.folder,
+                heed=lambda progress: self._heed(progress, pause_at),
+                artifacts_url=str(self.folder / "artifacts"),
+            )
             attempt.number = len(self.attempts) + 1
             self.attempts.append(attempt)
             try:
@@ -114,7 +121,7 @@ class Limited:
                 self.repairs.append(rung)
 
     def _heed(self, progress: dict[str, Any], pause_at: int | None) -> None:
-        if progress.get("phase") == "training":
+        if progress.get("phase") == "training" and "step" not in progress:  # before the first one
             [child] = psutil.Process().children()
             limit = child.memory_info().data + self.room_mib * MIB
             resource.prlimit(child.pid, resource.RLIMIT_DATA, (limit, limit))
@@ -124,7 +131,7 @@ class Limited:
 
 @pytest.mark.timeout(600)
 def test_a_resume_that_runs_out_of_memory_goes_down_the_ladder_and_the_next_run_begins_there(
-    tmp_path: Path, model: Path
+    tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = tmp_path / "first"
     asked = order(folder, model)
@@ -153,6 +160,28 @@ def test_a_resume_that_runs_out_of_memory_goes_down_the_ladder_and_the_next_run_
     assert alike.repairs == [], "what worked is remembered"
     assert known["hyperparameters"]["micro_batch_size"] == used["micro_batch_size"]
     assert known["repairs"] == made["repairs"]
+    [kept] = (alike.attempts[0].settings.home / "fitted").iterdir()
+    assert f"taken as there: micro_batch_size {used['micro_batch_size']}" in caplog.text
+    assert f"(remove {kept.absolute()} to try what was asked for" in caplog.text
+
+
+@pytest.mark.timeout(300)
+def test_settings_found_on_one_host_hold_on_another_and_a_store_that_takes_nothing_fails_no_training(
+    tmp_path: Path, model: Path
+) -> None:
+    asked = order(tmp_path / "first", model)
+    found = {"micro_batch_size": 16, "gradient_accumulation_steps": 2}
+    first = StandIn(tmp_path / "first")
+    RunNotes(1, found).write(first.workdir)
+    assert list(Copies(first, asked.checkpoints, asked.curves).bring_up_to_date(lambda: None)) == []
+
+    second = StandIn(tmp_path / "second", number=2)
+    Path(second.artifacts.shelf.path, "attempt-2").write_text("a file where its folder should be")
+    made = train_within_memory(second, order(second.workdir, model), Allowances())
+    assert made["repairs"] == found
+    assert made["hyperparameters"]["micro_batch_size"] == 16
+    assert made["steps"] == len(made["losses"]) == STEPS
+    assert made["failed_copies"] >= 1
 
 
 def test_a_run_that_cannot_fit_is_refused_with_the_figures_and_starts_nothing(
@@ -177,7 +206,7 @@ def planned(model: Path) -> checklist.Planned:
 def test_a_device_full_of_others_work_makes_the_job_wait_and_says_who_holds_it(model: Path) -> None:
     run = planned(model)
     holders = (Holder(4711, "python", 20 * GIB), Holder(4712, "a process not seen from here", None))
-    card = Card("RTX 5090", "GPU-1", 32 * GIB, GIB // 4, (12, 0), (12, 8), "575.1", holders)
+    card = Card("0", "RTX 5090", "GPU-1", 32 * GIB, GIB // 4, (12, 0), (12, 8), "575.1", holders)
     room = checklist.room_of(card)
     assert room is not None
     with pytest.raises(
@@ -187,6 +216,21 @@ def test_a_device_full_of_others_work_makes_the_job_wait_and_says_who_holds_it(m
     assert (waits.value.reason, waits.value.seconds) == (Reason.GPU, checklist.LOOK_AGAIN_SECONDS)
     free = replace(room, free_bytes=room.total_bytes)
     assert list(checklist.require_fit(run, free, even_if_too_large=False)) == []
+
+
+@pytest.mark.parametrize("hangs_in", [None, "nvmlDeviceGetMemoryInfo"])
+def test_a_card_that_is_lost_or_whose_driver_hangs_makes_the_job_wait_for_another(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, hangs_in: str | None
+) -> None:
+    monkeypatch.setattr(nvml, "ANSWER_SECONDS", 0.2)
+    driver = StandInDriver([StandInCard("GPU-1", "RTX 5090", is_lost=hangs_in is None)], hangs_in=hangs_in)
+    install(monkeypatch, driver)
+    words = "fallen off the bus" if hangs_in is None else "is not answered: the driver hangs"
+    with pytest.raises(StandsStill, match=words) as waits:
+        train_within_memory(StandIn(tmp_path / "job"), order(tmp_path / "job", model), Allowances())
+    driver.recovered.set()
+    assert (waits.value.reason, waits.value.seconds) == (Reason.GPU, checklist.LOOK_AGAIN_SECONDS)
+    assert not (tmp_path / "job" / "logs").exists(), "no child was started"
 
 
 def test_who_insists_may_start_what_does_not_fit_and_what_is_at_risk_is_noted(model: Path) -> None:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import struct
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from gpu_worker import training
-from gpu_worker.child_side import Channel
+from gpu_worker.checkpoints import complete
+from gpu_worker.child_side import Channel, Stopped
 from gpu_worker.disk_room import no_room
 from gpu_worker.divergence import Course
 from gpu_worker.event_file import masked_crc
+from gpu_worker.material import read_sets
 from gpu_worker.training_config import TrainingConfig, TrainingOrder
 from queue_app.errors import Invalid, Permanent
 from tests.gpu_worker.test_training import checkpoints, order, rows_of
@@ -89,6 +94,31 @@ def test_what_is_published_is_the_checkpoint_of_the_least_holdout_loss(
         run(folder, model, channel, **told, checkpoint=6)
 
 
+def test_a_run_tells_its_epochs_looks_and_checkpoints_and_another_attempt_goes_on_telling(
+    tmp_path: Path, model: Path, channel: Heard
+) -> None:
+    told = {"epochs": 2, "max_steps": None}  # four steps an epoch
+    channel.at_step[4] = channel._stop.set  # it hears that at the end of the next step
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", model, channel, **told)
+    first, channel.reports, channel._stop = channel.reports, [], threading.Event()
+    made = run(tmp_path / "run", model, channel, **told)
+    for reports in (first, channel.reports):
+        assert list(dict.fromkeys(each["phase"] for each in reports if "phase" in each)) == [
+            *("loading", "tokenising", "training", "looking at the holdout")
+        ]
+    last = channel.reports[-1]
+    assert [each["resumed_from"] for each in first if "resumed_from" in each] == []
+    assert {each.get("resumed_from") for each in channel.reports if "step" in each} == {5}
+    epochs = {each["step"]: each["epoch"] for each in (*first, *channel.reports) if "step" in each}
+    assert epochs == {1: 1, 2: 1, 3: 1, 4: 1, 5: 2, 6: 2, 7: 2, 8: 2}
+    looks = {look["step"]: round(look["loss"], 6) for look in made["holdout_losses"]}
+    assert (last["first_loss"], last["loss"]) == tuple(round(made["losses"][place], 6) for place in (0, -1))
+    assert (last["holdout_step"], last["holdout_loss"]) == (max(looks), looks[max(looks)])
+    assert (last["best_step"], last["best_loss"]) == min(looks.items(), key=lambda look: (look[1], look[0]))
+    assert (last["first_holdout_loss"], last["checkpoint_step"], last["epochs"]) == (looks[min(looks)], 8, 2)
+
+
 def test_a_loss_that_leaves_its_course_ends_the_run_and_keeps_its_checkpoints(
     tmp_path: Path, model: Path, channel: Heard
 ) -> None:
@@ -120,6 +150,72 @@ def test_a_disk_that_is_full_in_mid_checkpoint_is_named_and_the_run_goes_on_from
     assert checkpoints(folder) == ["checkpoint-2"]
     made = run(folder, model, channel, max_steps=6, save_steps=2)
     assert (made["resumed_from"], made["checkpoints_passed_over"]) == (2, 1)
+
+
+def test_a_model_that_would_be_trained_with_random_weights_or_its_own_code_or_too_few_rows_is_refused(
+    tmp_path: Path, model: Path, channel: Heard
+) -> None:
+    weights = load_file(model / "model.safetensors")
+    save_file({name: weights[name] for name in weights if name != "model.norm.weight"}, model / "model.safetensors")
+    with pytest.raises(Invalid, match="the weights hold no model.norm.weight"):
+        run(tmp_path / "norm", model, channel)
+    save_file(weights, model / "model.safetensors")
+    template = (model / "chat_template.jinja").read_text()
+    (model / "chat_template.jinja").write_text(template.replace("<|im_end|>", "<|new|>"))
+    known = json.loads((model / "tokenizer.json").read_text())
+    new = known["added_tokens"][0] | {"id": 300, "content": "<|new|>"}
+    (model / "tokenizer.json").write_text(json.dumps(known | {"added_tokens": [*known["added_tokens"], new]}))
+    with pytest.raises(Invalid, match="the tokenizer gives the id 300, and the model's embedding has 300 rows"):
+        run(tmp_path / "rows", model, channel)
+    config = json.loads((model / "config.json").read_text())
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config"}}
+    (model / "config.json").write_text(json.dumps(config | own))
+    (model / "own.py").write_text("raise SystemExit('it ran')\n")
+    with pytest.raises(Invalid, match="names the model type own.*code that comes along with a model is not run"):
+        run(tmp_path / "code", model, channel)
+
+
+@pytest.mark.parametrize("objective", ["sft", "dpo"])
+def test_a_run_that_is_paused_while_it_reads_its_examples_stops_at_once(
+    tmp_path: Path, model: Path, channel: Heard, objective: str
+) -> None:
+    turn, answer = {"role": "user", "content": "?"}, [{"role": "assistant", "content": "yes"}]
+    row = {"prompt": [turn], "completion": answer, "chosen": answer, "rejected": answer}
+    (tmp_path / "run").mkdir()
+    wanted = TrainingOrder.model_validate(
+        order(tmp_path / "run", model, rows=rows_of(tmp_path / "rows.jsonl", *[row] * 401), objective=objective)
+    )
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    read_sets(wanted.model_copy(update={"holdout_rows": None}), tokenizer, channel)
+    assert channel.reports == [{}] * 3, "a sign of life every 200 examples"
+    channel._stop.set()
+    with pytest.raises(Stopped):
+        read_sets(wanted, tokenizer, channel)
+
+
+@pytest.mark.parametrize("state", ["optimizer.pt", "rng_state.pth"])
+def test_the_state_in_a_forged_checkpoint_is_refused_and_runs_nothing(
+    tmp_path: Path, model: Path, channel: Heard, state: str
+) -> None:
+    folder = tmp_path / "run"
+    run(folder, model, channel, max_steps=2, save_steps=1)
+    shutil.rmtree(folder / "checkpoints" / "checkpoint-2")
+    older = folder / "checkpoints" / "checkpoint-1"
+    torch.save(Forged(tmp_path / "ran"), older / state)
+    complete(older)
+    with pytest.raises(Permanent, match="the state in the newest checkpoint is more than data"):
+        training.run(order(folder, model, max_steps=2, save_steps=1), channel)
+    assert not (tmp_path / "ran").exists()
+
+
+class Forged:
+    """What makes a folder when somebody unpickles it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.folder),)
 
 
 def test_preferences_teach_the_better_answer(tmp_path: Path, model: Path, channel: Heard) -> None:

@@ -54,7 +54,7 @@ def test_the_holdout_loss_is_what_the_evaluation_measures(tmp_path: Path, loss: 
 def test_only_steps_count_as_training_time(tmp_path: Path, channel: Channel) -> None:
     made = TrainingOrder.model_validate(order(tmp_path, make_tiny_model(tmp_path / "model")))
     settings = sft_arguments(made, Hardware("cpu", "any", torch.float32), evaluates=True, loss="nll")
-    watch, state, control = Watch(channel, made), TrainerState(), TrainerControl()
+    watch, state, control = Watch(channel, made, {}), TrainerState(), TrainerControl()
     watch.on_train_begin(settings, state, control)
     assert watch.tokens_per_second is None
     for _ in range(2):

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from tests.conftest import RunHere
 
 STEPS = 10
-PROGRESS = {"step", "steps", "loss", "learning_rate", "grad_norm", "tokens_per_second", "eta_seconds"}
+PROGRESS = {
+    *("step", "steps", "loss", "learning_rate", "grad_norm", "tokens_per_second", "eta_seconds"),
+    *("phase", "epoch", "epochs", "first_loss", "checkpoint_step"),
+    *("examples", "truncated_examples", "dropped_examples", "weightless_examples", "holdout_examples"),
+    *("first_holdout_loss", "holdout_loss", "holdout_step", "best_loss", "best_step"),
+}
 ANSWER = "the yard runs every train on time and the tune is measured before it leaves the yard"
 needs_unsloth = pytest.mark.skipif(importlib.util.find_spec("unsloth") is None, reason="Unsloth is not installed")
 
@@ -182,7 +187,7 @@ def test_training_lowers_the_loss_and_publishes_an_adapter(
     assert job.result["holdout_loss"] < job.result["first_loss"] - 0.5
     assert job.result["sequence_len"] == 512, "the model's own context is shorter than what was asked for"
     assert job.progress is not None
-    assert set(job.progress) - {"holdout_loss"} == PROGRESS
+    assert set(job.progress) | {"checkpoint_step"} == PROGRESS  # half a second after another word it may go unwritten
     adapter = run_here.artifact(job.result["adapter"])
     names = {path.name for path in adapter.iterdir()}
     assert names == {"adapter_config.json", "adapter_model.safetensors", "training.json"}

@@ -14,6 +14,7 @@ from queue_app.artifacts import ArtifactStore, Content, JobArtifacts, _keep
 from queue_app.errors import Invalid, NotFound
 from queue_app.garbage import collect
 from queue_app.lifecycle import Event
+from queue_app.shelf import Shelf
 from queue_app.store import NewJob, Store
 from queue_app.store.artifact_index import _insert_once
 from queue_app.store.tables import lineage
@@ -186,6 +187,52 @@ def test_only_what_nothing_needs_is_garbage(store: Store, tmp_path: Path):
     assert (home / "jobs" / gone.id / "checkpoint").exists(), "a cancelled job may be retried"
     assert [path.name for path in (home / "jobs" / done.id).iterdir()] == ["logs"]
     assert collect(store, artifacts, home, delete=False, older_than_seconds=0) == []
+
+
+def test_what_is_kept_for_a_job_goes_when_it_has_succeeded_or_nobody_knows_it(
+    artifacts: ArtifactStore, store: Store, tmp_path: Path
+):
+    jobs = {event: NewJob(kind="a.b", queue="cpu", spec={}) for event in (Event.SUCCEEDED, Event.FAILED)}
+    queued = NewJob(kind="a.b", queue="cpu", spec={})
+    store.submit([*jobs.values(), queued], actor="user")
+    for event, job in jobs.items():
+        store.claim(worker="w", lease_seconds=60, job_id=job.id)
+        store.record(job.id, event, actor="w")
+    ids = {name: job.id for name, job in (*jobs.items(), ("queued", queued))} | {"unknown": "nobodys"}
+    for job_id in ids.values():
+        Shelf(artifacts.url, job_id).write("attempt-1/checkpoint-3/manifest.json", b"{}")
+    assert artifacts.strays(older_than_seconds=0) == []
+
+    found = collect(store, artifacts, tmp_path / "home", delete=False)
+    assert [(piece.what, piece.size_bytes) for piece in found] == [("checkpoints", 2)], "nobody's is young"
+    found = collect(store, artifacts, tmp_path / "home", delete=True, older_than_seconds=0)
+    assert sorted(Path(piece.path).name for piece in found) == sorted([ids[Event.SUCCEEDED], "nobodys"])
+    assert [shelf.job_id for shelf in artifacts.shelves()] == sorted([ids[Event.FAILED], ids["queued"]])
+    assert collect(store, artifacts, tmp_path / "home", delete=False, older_than_seconds=0) == []
+
+
+def test_a_shelf_gives_back_what_was_put_there(artifacts: ArtifactStore, tmp_path: Path):
+    shelf = Shelf(artifacts.url, "job")
+    assert shelf.ls() == []
+    large = bytes(range(256)) * 2**16
+    (tmp_path / "large").write_bytes(large)
+    beats: list[int] = []
+    with (tmp_path / "large").open("rb") as file:
+        for _ in range(2):  # what lies there already is replaced
+            shelf.put(file, "deep/large", lambda: beats.append(1))
+    shelf.write("small", b"1")
+    shelf.write("small", b"22")
+    assert shelf.ls() == ["deep/large", "small"]
+    assert shelf.size_bytes == len(large) + 2
+    shelf.get("deep/large", tmp_path / "came" / "large", lambda: beats.append(1))
+    assert (tmp_path / "came" / "large").read_bytes() == large
+    assert len(beats) in (0, 6), "three times two parts, or a second name for the file"
+    assert shelf.read("small") == b"22"
+    shelf.remove("deep")
+    shelf.remove("deep")
+    assert shelf.ls() == ["small"]
+    shelf.remove()
+    assert shelf.ls() == []
 
 
 def test_a_stray_that_has_become_an_artifact_stays(artifacts: ArtifactStore, tmp_path: Path):

@@ -12,10 +12,11 @@ import pytest
 
 from queue_app.cli import context
 from queue_app.cli.application import run
-from queue_app.cli.recipes import show_outcome
+from queue_app.cli.outcome import show_outcome
 from queue_app.lifecycle import Cause, Event
 from queue_app.store import Job, NewJob, Store
 from settings import get_settings
+from tests.queue_app.test_news import TRAINED
 from tests.yard import ROOT
 
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "unsloth", "openai", "together", "mistralai", "celery")
@@ -296,7 +297,7 @@ def test_an_outcome_passes_over_figures_that_are_no_numbers(yard: Store, capsys:
 def test_an_outcome_shows_every_step_of_a_matrix_and_hosted_models_by_name(
     yard: Store, capsys: pytest.CaptureFixture[str]
 ):
-    training = {"device": "cpu", "engine": "trl", "steps": 3}
+    training = TRAINED | {"steps": 3}
     hosted = {"model": "ft:small:x", "provider": "sandbox", "remote_job": "j1", "examples": 4, "steps": None}
     show_outcome(
         [

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from gpu_worker.card_sensors import CardSensors
 from queue_app import nvml
+from queue_app.cards import own_card
 from queue_app.nvml import NvmlError, open_nvml
+from queue_app.presence import present
+from tests.conftest import eventually
 from tests.driver_stand_in import MIB, MISMATCH, NOBODY_TELLS, NOT_LOADED, StandInCard, StandInDriver, install
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from ctypes import c_void_p
 
     from queue_app.nvml import Nvml
+    from queue_app.store import Store
 
 FIVE_THOUSAND = StandInCard(
     "GPU-1",
@@ -109,3 +117,66 @@ def test_a_driver_that_does_not_work_is_not_taken_for_none(monkeypatch: pytest.M
     install(monkeypatch, StandInDriver([FIVE_THOUSAND], init_status=MISMATCH))
     with pytest.raises(NvmlError, match="nvmlInit_v2 answered 18 .*restart this host"), open_nvml():
         pass
+
+
+@pytest.fixture
+def hanging(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandInDriver]:
+    """A driver that will not come back from being asked how much memory a card has."""
+    monkeypatch.setattr(nvml, "ANSWER_SECONDS", 0.2)
+    driver = StandInDriver([FIVE_THOUSAND], hangs_in="nvmlDeviceGetMemoryInfo")
+    install(monkeypatch, driver)
+    yield driver
+    driver.recovered.set()
+    nvml._patience.cache_clear()  # the thread that hung may be a moment late
+
+
+def test_a_driver_that_hangs_is_given_up_at_once_until_it_answers_again(hanging: StandInDriver):
+    with open_nvml() as found:
+        assert found is not None
+        card = found.by_index(0)
+        with pytest.raises(NvmlError, match="nvmlDeviceGetMemoryInfo is not answered: the driver hangs"):
+            found.memory(card)
+        threads = threading.active_count()
+        for _ in range(20):
+            with pytest.raises(NvmlError, match="nvmlDeviceGetTemperature is not answered"):
+                found.celsius(card)
+        assert threading.active_count() == threads, "no call is stacked upon the one that hangs"
+        hanging.recovered.set()
+        assert eventually(lambda: answers(found, card), what="an answer") == 61
+    assert hanging.opened == 0
+
+
+def answers(found: Nvml, card: c_void_p) -> int | None:
+    try:
+        return found.celsius(card)
+    except NvmlError:
+        return None
+
+
+def test_a_driver_that_hangs_as_it_is_opened_is_an_error_and_not_taken_for_none(
+    hanging: StandInDriver, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(nvml, "OPEN_SECONDS", 0.2)
+    hanging.hangs_in = "nvmlInit_v2"
+    with pytest.raises(NvmlError, match="nvmlInit_v2 is not answered"), open_nvml():
+        pass
+
+
+def test_a_worker_whose_driver_hangs_says_that_it_lives_all_the_same(hanging: StandInDriver, store: Store):
+    assert own_card({}) is not None
+    with present(store, "gpu:forge:1", queue="gpu", host="forge", every_seconds=0.05):
+        [(first, _)] = store.read.workers()
+        later = eventually(lambda: [w for w, _ in store.read.workers() if w.seen_at > first.seen_at], what="a new sign")
+    assert (later[0].card, later[0].vram_mib) == ("GPU-1", None)
+
+
+def test_a_training_whose_driver_hangs_goes_on_without_readings(
+    hanging: StandInDriver, caplog: pytest.LogCaptureFixture
+):
+    sensors = CardSensors(uses_card=True)
+    began = time.monotonic()
+    assert [sensors.read() for _ in range(50)] == [{}] * 50
+    assert time.monotonic() - began < 2
+    assert caplog.text.count("the card tells nothing of itself any more") == 1
+    hanging.recovered.set()
+    assert eventually(sensors.read, what="a reading")["gpu_celsius"] == 61

@@ -473,7 +473,7 @@ def test_a_key_given_twice_is_told_with_both_lines() -> None:
         ("name: x\nsteps: \x07", "demo.yaml line 2 column 8: the control character '\\x07'"),
         ("name: x\n---\nname: y\n", "a recipe is one document"),
         ("[" * 50_000, "nested too deeply"),
-        ("a" * 300_000, "that is no recipe"),
+        ("a" * 300_000, "demo.yaml line 1: longer than 262,144 characters; a recipe is a mapping"),
         ("&a [*a]", "not a list"),
     ],
 )

@@ -14,7 +14,7 @@ from queue_app.job_type import ArtifactRef, Attempt, InputPath, JobType, PollAga
 from queue_app.lifecycle import Cause, Event, Reason, Request, State
 from queue_app.runner import Runner
 from queue_app.store import NewJob
-from settings import ProviderSettings
+from settings import ProviderSettings, Settings
 from tests.conftest import RunHere, eventually
 
 
@@ -263,6 +263,20 @@ def test_a_body_that_reports_learns_what_was_asked(run_here: RunHere, request_: 
     assert taken_back == ([1] if cancelling else [])
 
 
+def test_a_phase_is_shown_however_soon_it_follows_another(run_here: RunHere):
+    shown = []
+
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        for phase in ("loading", "counting", "writing"):
+            attempt.report(phase=phase)
+            shown.append(run_here.store.read.job(attempt.job_id).progress)
+        return Doubled(number=2)
+
+    here = run_here.declaring(declare(body))
+    here.finish(here.submit("number.double"))
+    assert shown == [{"phase": "loading"}, {"phase": "counting"}, {"phase": "writing"}]
+
+
 def test_a_worker_that_shuts_down_hands_its_job_back(run_here: RunHere):
     reporting = threading.Event()
     released = []
@@ -416,3 +430,35 @@ def test_a_poll_that_goes_well_clears_the_failures_before_it(run_here: RunHere):
 
     done = run_here.declaring(declare(body))("number.double")
     assert (done.state, done.attempt, done.failures) == (State.SUCCEEDED, 8, 1)
+
+
+def test_what_a_job_keeps_for_other_hosts_goes_once_it_has_succeeded(run_here: RunHere):
+    def keep(spec: Number, attempt: Attempt) -> Doubled:
+        attempt.artifacts.shelf.write("half", b"a half")
+        if attempt.number == 1:
+            raise Permanent("no luck")
+        return Doubled(number=2 * spec.number)
+
+    here = run_here.declaring(declare(keep))
+    job_id = here.submit("number.double")
+    assert here.finish(job_id).state == State.FAILED
+    [kept] = here.runner.artifacts.shelves()
+    assert (kept.job_id, kept.read("half")) == (job_id, b"a half"), "a retry may go on from it"
+    here.store.retry(job_id, actor="user")
+    assert here.finish(job_id).state == State.SUCCEEDED
+    assert here.runner.artifacts.shelves() == []
+
+
+def test_a_store_that_lets_nothing_go_undoes_no_success(run_here: RunHere, settings: Settings):
+    def keep(spec: Number, attempt: Attempt) -> Doubled:
+        attempt.artifacts.shelf.write("half", b"a half")
+        Path(attempt.artifacts.shelf.path).rename(Path(attempt.artifacts.shelf.path).with_name("moved"))
+        Path(attempt.artifacts.shelf.path).parent.rename(settings.home / "elsewhere")
+        Path(attempt.artifacts.shelf.path).parent.symlink_to("checkpoints")  # leads in a circle
+        return Doubled(number=2 * spec.number)
+
+    here = run_here.declaring(declare(keep))
+    job_id = here.submit("number.double")
+    assert here.finish(job_id).state == State.SUCCEEDED
+    log = (settings.home / "jobs" / job_id / "logs" / "job.log").read_text()
+    assert "its checkpoints stay in the artifact store until `tuneyard gc --delete`" in log

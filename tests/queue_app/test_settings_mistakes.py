@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from queue_app.cli import context
 from queue_app.cli.application import run
-from queue_app.doctor import examine, runs_in, taken_ports
+from queue_app.doctor import examine, taken_ports
 from queue_app.errors import Invalid
 from queue_app.job_log import redact
 from queue_app.store import Database
-from queue_app.supervisor import _locked
+from queue_app.yard_home import locked, runs_in
 from settings import (
     BrokerSettings,
     MonitorSettings,
@@ -152,14 +152,14 @@ def test_the_doctor_notes_a_taken_port_unless_our_own_yard_has_it(settings: Sett
         assert len(list(taken_ports(taken))) == 3
         assert {f.grade for f in examine(taken) if f.check == "ports"} == {"note"}
         (settings.home / "yard.json").write_text(json.dumps({"pid": 1}))
-        with _locked(settings.home):
+        with locked(settings.home):
             assert {f.grade for f in examine(taken) if f.check == "ports"} == {"ok"}
 
 
 def test_a_yard_runs_only_where_its_lock_is_held(settings: Settings):
     settings.home.mkdir(parents=True)
     assert not runs_in(settings.home)
-    with _locked(settings.home):
+    with locked(settings.home):
         (settings.home / "yard.json").write_text("{}")
         assert runs_in(settings.home)
     assert not runs_in(settings.home), "its file was left behind"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from gpu_worker.backends import load_backend
 from gpu_worker.fitting.largest import find_largest
 from gpu_worker.fitting.prediction import BAND, GIB, Verdict, merged_bytes, predict
 from queue_app.cli import output
@@ -58,6 +59,8 @@ class Plan:
             "engine": training.engine,
             "device": self.machine.device,
             "sequence_len": self.prediction.length,
+            "cards": training.config.cards,
+            "effective_batch": training.config.effective_batch,
             "parts": [asdict(part) for part in self.prediction.parts],
             "device_bytes": self.prediction.device_bytes,
             "device_bytes_low": round(self.prediction.device_bytes * (1 - BAND)),
@@ -79,7 +82,7 @@ class Plan:
 
 def plan_for(training: PlannedTraining, machine: Machine, devices: Sequence[Device]) -> Plan:
     """What a training takes on such a machine, and how it does in each room."""
-    prediction = predict(training.shape, training.config, machine)
+    prediction = load_backend(training.engine).estimate(training.shape, training.config, machine)
     fits = tuple(
         Fit(
             device,
@@ -96,6 +99,8 @@ def show(plan: Plan) -> None:
     training, config = plan.training, plan.training.config
     rank = "" if config.method == "full" else f" r {config.lora_r}"
     batch = f"{config.micro_batch_size} × {config.gradient_accumulation_steps}"
+    if config.cards > 1:
+        batch += f" × {config.cards} cards = {config.effective_batch}"
     output.write(
         f"{training.step} ({training.kind}): {config.method}{rank} by {training.engine}, "
         f"{plan.prediction.length:,} tokens, batch {batch}"
@@ -111,6 +116,8 @@ def show(plan: Plan) -> None:
         if part.place == "device"
     ]
     needed = plan.prediction.device_bytes
+    if config.cards > 1:
+        output.write(f"on each of {config.cards} cards, which hold all of it alike:")
     band = f"{_gib(needed * (1 - BAND))} – {_gib(needed * (1 + BAND))} with an error of {BAND:.0%}"
     output.table(["PART", "GIB", "KNOWN BY", "HOW"], [*rows, ["together", _gib(needed), "", band]])
     output.write(_beside(plan))
@@ -164,7 +171,8 @@ def _ways_to_fit(plan: Plan, fit: Fit) -> list[str]:
         changed = config.model_copy(update={name: value})
         fits = predict(training.shape, changed, plan.machine).verdict(fit.device.room_bytes) == Verdict.FITS
         if fits and getattr(config, name) != value:
-            ways.append(f"{name} {str(value).lower()}")
+            elsewhere = "job adapter.train with " if name == "method" and config.method == "full" else ""
+            ways.append(f"{elsewhere}{name} {str(value).lower()}")
     return ways
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, cast
 
+from gpu_worker.axolotl.words import in_our_words
 from gpu_worker.fitting.known_models import known_shape
 from gpu_worker.fitting.shape import read_shape
 from gpu_worker.training_config import TrainingConfig
@@ -18,9 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gpu_worker.fitting.shape import ModelShape
+    from gpu_worker.training_config import EngineName
     from queue_app.recipe import Recipe, Step
 
 TRAININGS = ("adapter.train", "model.train")
+AXOLOTL = "axolotl.train"
 PULL = "model.pull"
 
 
@@ -33,7 +36,7 @@ class PlannedTraining:
     base_model: str
     config: TrainingConfig
     shape: ModelShape
-    engine: Literal["trl", "unsloth"]
+    engine: EngineName
 
 
 def find_trainings(
@@ -53,6 +56,12 @@ def find_trainings(
             shape = read_shape(model) if model is not None else _shape(base, artifact)
             wanted = step.spec.get("engine") or engine
             yield PlannedTraining(step.name, step.kind, base, config, shape, _engine(wanted, config))
+        elif step.kind == AXOLOTL:
+            spec = find_job_type(step.kind).spec.model_validate(step.spec)
+            settings = spec.read().settings
+            base = _base(step, steps) if spec.base_model else str(settings["base_model"])
+            shape = read_shape(model) if model is not None else _shape(base, artifact)
+            yield PlannedTraining(step.name, step.kind, base, in_our_words(settings), shape, "axolotl")
 
 
 def _config(step: Step) -> TrainingConfig:
@@ -92,9 +101,9 @@ def _shape(base: str, artifact: Callable[[str], Path]) -> ModelShape:
         return known_shape(base)
 
 
-def _engine(wanted: str, config: TrainingConfig) -> Literal["trl", "unsloth"]:
+def _engine(wanted: str, config: TrainingConfig) -> EngineName:
     """As the training itself chooses, but without asking that it be installed here."""
     if wanted == "auto":
         has_unsloth = importlib.util.find_spec("unsloth") is not None
-        return "unsloth" if has_unsloth and config.objective == "sft" else "trl"
-    return "unsloth" if wanted == "unsloth" else "trl"
+        return "unsloth" if has_unsloth and config.objective == "sft" and config.cards == 1 else "trl"
+    return cast("EngineName", wanted)

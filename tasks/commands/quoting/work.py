@@ -49,6 +49,7 @@ class Work:
         if steps is None or not examples:
             return float(self.spec.get("epochs") or (1 if self.account is None else EPOCHS))
         each = int(self.spec.get("micro_batch_size", 1)) * int(self.spec.get("gradient_accumulation_steps", 4))
+        each *= int(self.spec.get("cards", 1))
         return float(steps) * each / examples
 
 

@@ -1,0 +1,102 @@
+"""What is new of jobs since the last look at them: their events, what they tell of their course, and what they made."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from queue_app.cli import context
+from queue_app.cli.happenings import sentences
+from queue_app.cli.outcome import figures, told_of
+from queue_app.cli.output import took
+from queue_app.cli.progress import MARKS, course, moments
+from queue_app.lifecycle import FINAL, Event
+
+if TYPE_CHECKING:
+    from queue_app.store import Job, JobEvent
+
+COURSE_SECONDS = 60.0  # between two lines on the course of a job that has nothing else to tell
+ROUTINE = (Event.SUBMITTED, Event.PLANNED, Event.WOKEN)  # of no news to who has just sent it off
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece of news."""
+
+    at: datetime
+    text: str
+    is_routine: bool = False
+
+
+@dataclass
+class _Known:
+    standing: tuple[object, ...] = ()
+    last_event: int = 0
+    last_text: str = ""  # what waits for the same thing again is no news
+    progress: dict[str, Any] = field(default_factory=dict)
+    phases: set[tuple[int, Any]] = field(default_factory=set)  # some come again and again; told once an attempt
+    course_at: float = field(default_factory=time.monotonic)
+
+
+class News:
+    """Remembers what was told of each job."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Known] = {}
+
+    def of(self, job: Job) -> list[Item]:
+        """What was not told of a job yet, oldest first."""
+        known = self._known.get(job.id)
+        if known is None:
+            over = job.state in FINAL  # then its course is no news any more
+            known = self._known[job.id] = _Known(progress=dict(job.progress or {}) if over else {})
+        happened = self._happened(job, known)
+        end = happened.pop() if happened and happened[-1][0].state in FINAL else None
+        items = [Item(event.at, text, event.name in ROUTINE and "slot" not in event.detail) for event, text in happened]
+        items += [Item(datetime.now(UTC), text) for text in self._going_on(job, known)]
+        return items if end is None else [*items, *(Item(end[0].at, text) for text in _end(job, *end))]
+
+    def _happened(self, job: Job, known: _Known) -> list[tuple[JobEvent, str]]:
+        standing = (job.state, job.reason, job.attempt, job.failures, job.request)
+        if standing == known.standing:
+            return []
+        history = context.read().history(job.id)
+        if history[-1].state in FINAL and job.state not in FINAL:  # it ended after it was read: told at the next look
+            history.pop()
+        fresh = []
+        for event, text in sentences(history, (Event.POLL_SCHEDULED,)):
+            is_look = event.name == Event.POLL_SCHEDULED and "why" not in event.detail
+            if (event.id or 0) > known.last_event and not is_look and text != known.last_text:
+                fresh.append((event, text))
+                known.last_text = text
+        known.standing, known.last_event = standing, history[-1].id or 0
+        return fresh
+
+    def _going_on(self, job: Job, known: _Known) -> list[str]:
+        told, before = job.progress or {}, known.progress
+        if told == before:
+            return []
+        known.progress = dict(told)
+        phase = (job.attempt, told.get("phase"))
+        texts = moments(told, before if phase not in known.phases else {**before, "phase": phase[1]})
+        known.phases.add(phase)
+        at_mark = any(told.get(name) != before.get(name) for name in MARKS if name in told)
+        if at_mark or time.monotonic() - known.course_at > COURSE_SECONDS:
+            known.course_at = time.monotonic()
+            texts += [words for words in [course(job)] if words not in ("", *texts)]
+        return texts
+
+
+def _end(job: Job, event: JobEvent, text: str) -> list[str]:
+    """How a job ended, and what came of it."""
+    if event.name == Event.REUSED:
+        return [f"{text}{_after(figures(job))}"]
+    if event.name != Event.SUCCEEDED:
+        return [f"{text}: {job.failure}" if job.failure and job.failure not in text else text]
+    return [f"{text} in {took(job)}{_after(figures(job))}", *(f"{title}: {words}" for title, words in told_of(job))]
+
+
+def _after(words: str) -> str:
+    return f" · {words}" if words else ""
