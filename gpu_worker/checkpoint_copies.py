@@ -107,10 +107,16 @@ class Copies:
         try:
             return self._look()
         except OSError as error:
-            if self.attempt.number > 1 and not checkpoints.complete_steps(self.folder):
+            if self._may_lack_some():
                 raise self._out_of_reach(error) from error
             self.attempt.log.warning("the artifact store cannot be read, going on with what is here: %s", error)
             return Found()
+
+    def _may_lack_some(self) -> bool:
+        """Whether there may be checkpoints that are not here: none is, or the last attempt was elsewhere."""
+        before, here = self.attempt.number - 1, RunNotes.read(self.attempt.workdir)
+        was_here = here is not None and here.attempt >= before
+        return before > 0 and not (was_here and checkpoints.complete_steps(self.folder))
 
     def take_notes(self, found: Found) -> RunNotes | None:
         """The newest notes about the run; those of another host are taken over, with what goes with them."""
@@ -209,7 +215,7 @@ class Copies:
     def _out_of_reach(self, error: OSError) -> Transient:
         return Transient(
             f"the run's checkpoints in the artifact store cannot be read ({error}); it is tried again, for without "
-            "them it would begin anew",
+            "them what other attempts have done would be done anew",
             cause=Cause.LOST,
         )
 

@@ -178,6 +178,8 @@ class _Others:
         has_ended = False
         with os.fdopen(pipe, "rb") as lines:
             for line in lines:
+                if not line.endswith(b"\n"):  # it was killed in the middle of a word
+                    break
                 word = json.loads(line)
                 if "error" in word:
                     self._fail(name, word)

@@ -18,7 +18,8 @@ def go_on(order: TrainingOrder) -> None:
         Transient: MLflow's server does not answer
     """
     wanted = order.hyperparameters.report_to
-    if "wandb" in wanted:
+    own = order.axolotl.settings if order.axolotl else {}  # a file of the user's may name an account itself
+    if "wandb" in wanted or own.get("wandb_project") or own.get("use_wandb"):
         os.environ |= {"WANDB_RUN_ID": order.name, "WANDB_RESUME": "allow"}
     begun = _begun_at_mlflow(order.name) if "mlflow" in wanted else None
     if begun is not None:

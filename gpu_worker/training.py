@@ -79,9 +79,8 @@ def _train(order: TrainingOrder, channel: Channel) -> dict[str, Any]:
     for problem in found.passed_over:
         log.warning("passed over %s", problem)
     told = {"order": order.model_dump(mode="json"), "checkpoint": None if found.newest is None else str(found.newest)}
-    backend = load_backend(order.engine)
-    with ranks.together(1 if backend.STARTS_ITS_RANKS else order.hyperparameters.cards, told, channel):
-        measured = backend.train(order, channel, found.newest)
+    with ranks.together(order.hyperparameters.cards, told, channel):
+        measured = load_backend(order.engine).train(order, channel, found.newest)
     return asdict(measured) | {
         "engine": order.engine,
         "base_model": {"name": order.base_model, "fingerprint": base_model.fingerprint(order.model_folder)},

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from queue_app.errors import Invalid
 from queue_app.job_type import Spec
+from queue_app.recipe.references import looks_wired
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -90,7 +91,7 @@ class RunConfig(Spec):
     def cards_needed(cls, told: Mapping[str, Any]) -> int:
         """How many cards a job takes at once; see `Spec.cards_needed`."""
         cards = told.get("cards", cls.model_fields["cards"].default)
-        if isinstance(cards, str):
+        if looks_wired(cards):
             raise Invalid(
                 "cards are reserved before the job begins, so another step cannot say how many; give a number"
             )

@@ -87,7 +87,8 @@ class WeightedTrainer(SFTTrainer):
 
     def _learn_no_filling(self, batch: Batch) -> None:
         """Ignore the examples, from the start of the epoch, that give all ranks a whole batch in its last round."""
-        left = self.accelerator.gradient_state.remainder  # examples of that round; 0: it is full
+        # examples of that round, 0: it is full; accelerate loses count of them in an epoch that a resume enters midway
+        left = len(self.train_dataset) % (self.args.train_batch_size * self.args.world_size)
         own = left - self.args.process_index * self.args.train_batch_size
         if left > 0:
             batch["labels"][max(0, own) :] = IGNORED

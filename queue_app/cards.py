@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("tuneyard.cards")
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+UUIDS = ("GPU-", "MIG-")  # how that of a card, or of a slice, begins: there was one, and the CPU is no substitute
 FIRST = "0"  # what a training takes that is told nothing
 MIB = 2**20
 
@@ -123,8 +124,9 @@ def own_card(environment: Mapping[str, str] = os.environ) -> Card | None:
     faults: list[str] = []
     cards = find_cards(faults.append)
     own = next((card for card in cards if _is_called(card, named[0])), None)
-    if own is None and (cards or faults):
-        there = "; ".join([*faults, *(f"{card.number} is {card.name} ({card.uuid})" for card in cards)])
+    if own is None and (cards or faults or named[0].startswith(UUIDS)):
+        known = [*faults, *(f"{card.number} is {card.name} ({card.uuid})" for card in cards)]
+        there = "; ".join(known) or "no driver, or one that knows no card"
         raise Invalid(f"{VISIBLE}: this host has no card {named[0]} that answers ({there})")
     return own
 

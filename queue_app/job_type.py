@@ -45,6 +45,10 @@ class Spec(BaseModel):
         """What stands for the place that the work is done at; at another place the same spec is other work."""
         return ""
 
+    def also_reads(self) -> Sequence[str]:
+        """Paths and artifacts that an input names in its turn; if they hold something else it is other work."""
+        return ()
+
     @classmethod
     def cards_needed(cls, told: Mapping[str, Any]) -> int:
         """How many cards of one host a job takes at once; `told` is its spec as it is submitted.

@@ -16,7 +16,6 @@ from queue_app.store.rows import Worker
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from queue_app.cards import Card
     from queue_app.store import Store
 
 log = logging.getLogger("tuneyard.worker")
@@ -26,13 +25,13 @@ log = logging.getLogger("tuneyard.worker")
 def present(store: Store, name: str, *, queue: str, host: str, every_seconds: float) -> Iterator[None]:
     """Say every so often that this worker lives, and take that back at the end."""
     done = threading.Event()
-    card = _card() if queue == "gpu" else None
     worker = Worker(name=name, queue=queue, host=host, process=own_identity(), seen_at=datetime.now(UTC))
-    _say(store, worker, card)  # before it takes a job: whoever had its name before may be buried at any moment
+    _say(store, worker)  # before it takes a job: whoever had its name before may be buried at any moment
 
     def beat() -> None:
         while not done.wait(every_seconds):
-            _say(store, worker.model_copy(update={"seen_at": datetime.now(UTC)}), card)
+            worker.seen_at = datetime.now(UTC)
+            _say(store, worker)
 
     thread = threading.Thread(target=beat, name="presence", daemon=True)
     thread.start()
@@ -47,20 +46,29 @@ def present(store: Store, name: str, *, queue: str, host: str, every_seconds: fl
             log.warning("this worker could not be signed off: %s", error)
 
 
-def _card() -> Card | None:
+def _say(store: Store, worker: Worker) -> None:
+    if worker.queue == "gpu":
+        _look_at_card(worker)
     try:
-        return own_card()
-    except TuneyardError as error:  # the jobs that need it say so themselves
-        log.warning("this worker does not show its card: %s", error)
-        return None
-
-
-def _say(store: Store, worker: Worker, card: Card | None) -> None:
-    try:
-        if card is not None:
-            load = look(card)
-            worker.card, worker.card_name, worker.vram_mib = card.uuid, card.name, load.vram_mib
-            worker.vram_used_mib, worker.gpu_percent = load.vram_used_mib, load.gpu_percent
         store.workers.see(worker)
     except TuneyardError as error:  # a busy store is no reason to stop working
         log.warning("this worker could not be signed on: %s", error)
+
+
+def _look_at_card(worker: Worker) -> None:
+    """See which card it has, if that answers, and how busy it is."""
+    was_lost = worker.card_lost
+    try:
+        card = own_card()
+    except TuneyardError as error:
+        worker.card_lost, worker.vram_used_mib, worker.gpu_percent = True, None, None
+        if not was_lost:
+            log.warning("this worker takes no jobs while there are others whose card answers: %s", error)
+        return
+    worker.card_lost = False
+    if was_lost:
+        log.info("the card answers again")
+    if card is not None:
+        load = look(card)
+        worker.card, worker.card_name, worker.vram_mib = card.uuid, card.name, load.vram_mib
+        worker.vram_used_mib, worker.gpu_percent = load.vram_used_mib, load.gpu_percent

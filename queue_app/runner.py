@@ -163,9 +163,9 @@ class Runner:
     def _fingerprint(self, job_type: JobType[Any, Any], spec: Spec, attempt: LiveAttempt) -> str | None:
         """The fingerprint of the inputs as they are now; None if one cannot be read."""
         try:
-            place = spec.done_at(self.settings)
+            place = "".join((spec.done_at(self.settings), *map(self._content, spec.also_reads())))
             return fingerprint(job_type.kind, job_type.version, spec, self._content, place)
-        except OSError as error:  # the body says so, in its own words
+        except (OSError, Invalid) as error:  # the body says so, in its own words
             attempt.log.warning("nothing can be reused, an input is unreadable: %s", error)
             return None
 
@@ -210,6 +210,7 @@ class Runner:
             self.store.cancel(recorded.id, actor=self.worker)  # it came while the body was ending: see to it now
         if recorded.pool is not None and not recorded.has_slot:
             self.call(recorded.pool)
+        self._press(lambda: self.store.cards.called(attempt.job))
         if recorded.state == State.SUCCEEDED:
             self._clear_shelf(attempt)
 
@@ -219,7 +220,6 @@ class Runner:
             attempt.artifacts.clear_shelf()
         except OSError as error:
             attempt.log.warning("its checkpoints stay in the artifact store until `tuneyard gc --delete`: %s", error)
-        self._press(lambda: self.store.cards.called(attempt.job))
 
     def call(self, pool: str) -> None:
         """Ring for those who were given a slot of a pool: the sweeper would do so a moment later."""

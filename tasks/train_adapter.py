@@ -41,6 +41,13 @@ class Trained(RunConfig, Allowances, Material):
         return self
 
 
+    @model_validator(mode="after")
+    def _engine_takes_the_cards(self) -> Self:
+        if self.cards > 1 and self.engine in ("unsloth", "axolotl"):
+            raise ValueError(f"cards: {self.cards} do not go through {self.engine} here; use engine: trl, or cards: 1")
+        return self
+
+
 class TrainAdapter(Trained, TrainingConfig):
     """Trains an adapter on a dataset."""
 
@@ -155,7 +162,7 @@ def order_of(spec: Trained, attempt: Attempt, config: TrainingConfig) -> Trainin
         Invalid: an engine or a tracker is not installed
         Permanent: an example cannot be trained on
     """
-    engine = choose_engine(spec.engine or attempt.settings.training.engine, spec.objective, spec.cards)
+    engine = choose_engine(spec.engine or attempt.settings.training.engine, spec)
     _check_trackers(spec.report_to)
     folder = attempt.artifacts.resolve(spec.base_model)
     context = read_model(folder).context_length or spec.sequence_len

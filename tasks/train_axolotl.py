@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -16,12 +14,13 @@ from gpu_worker.base_model import read_model
 from gpu_worker.fitting.allowances import Allowances
 from gpu_worker.fitting.repairing import train_within_memory
 from gpu_worker.training_config import AxolotlOrder, TrainingOrder
-from queue_app.errors import Invalid
+from queue_app.errors import Invalid, Permanent, Transient
 from queue_app.job_type import ArtifactRef, Attempt, InputPath, job
 from tasks.data.examples import write_prompts_and_completions
 from tasks.train_adapter import TrainedAdapter, figures
 
 if TYPE_CHECKING:
+    from gpu_worker.axolotl.program import Schema
     from gpu_worker.axolotl.users_file import UsersFile
     from settings import Settings
 
@@ -50,22 +49,24 @@ class TrainAxolotl(Allowances):
         _check_checkpoint(self, file.settings)
         return file
 
-    def done_at(self, settings: Settings) -> str:
-        """The files of examples that the file names: with others it is other work."""
+    def also_reads(self) -> list[str]:
+        """The base model and the files of examples that the file names."""
         told = self.read().settings
-        named = sets_of(told, "datasets") + sets_of(told, "test_datasets")
-        return "".join(hashlib.sha256(path.read_bytes()).hexdigest() for path in named)
+        base = [] if self.base_model else [str(told["base_model"])]
+        return [*base, *map(str, sets_of(told, "datasets") + sets_of(told, "test_datasets"))]
 
     @model_validator(mode="after")
     def _look_early(self, info: ValidationInfo) -> Self:
         """Where a job is submitted its file is at hand, and an axolotl may be."""
-        if "base" not in (info.context or {}) or not Path(self.config).is_file():
+        context = info.context or {}
+        if "base" not in context or not Path(self.config).is_file():
             return self
         try:
             file = self.read()
-            program = _find_here()
-            if program is not None:
-                check_known(file, ask(program, file.settings))
+            settings: Settings | None = context.get("settings")
+            schema = None if settings is None else _known_here(settings.training.axolotl, file)
+            if schema is not None:
+                check_known(file, schema)
         except Invalid as error:
             raise ValueError(str(error)) from error
         return self
@@ -80,7 +81,7 @@ def train_axolotl(spec: TrainAxolotl, attempt: Attempt) -> TrainedAdapter:
         attempt.log.warning("%s", note)
     order = _order(spec, attempt, AxolotlOrder(program=program, settings=file.settings))
     made = train_within_memory(attempt, order, spec)
-    shutil.copyfile(spec.config, order.output / "axolotl.yml")  # beside what it made
+    (order.output / "axolotl.yml").write_text(file.text, encoding="utf-8")  # beside what it made
     adapter = attempt.artifacts.publish(order.output, kind="adapter")
     return TrainedAdapter(adapter=adapter, **figures(made))
 
@@ -145,8 +146,9 @@ def _check_checkpoint(spec: TrainAxolotl, settings: dict[str, Any]) -> None:
         raise Invalid(f"checkpoint {step} is never written: there is one at every {often}th step (save_steps)")
 
 
-def _find_here() -> Path | None:
+def _known_here(program: Path | None, file: UsersFile) -> Schema | None:
+    """What an axolotl of this host knows, if one answers: the worker, which may be elsewhere, asks its own."""
     try:
-        return find_axolotl(None)
-    except Invalid:
+        return ask(find_axolotl(program), file.settings)
+    except (Invalid, Permanent, Transient):
         return None

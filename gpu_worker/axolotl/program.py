@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +72,7 @@ def ask(program: Path, settings: dict[str, Any]) -> Schema:
         Transient: it takes too long
     """
     plugins = [str(plugin) for plugin in settings.get("plugins") or []]
-    return _answer(program, json.dumps({"plugins": plugins, "settings": settings}))
-
-
-@cache
-def _answer(program: Path, asked: str) -> Schema:
+    asked = json.dumps({"plugins": plugins, "settings": settings})
     command = [str(_interpreter(program)), str(BESIDE / "tuneyard_schema.py")]
     try:
         answer = subprocess.run(

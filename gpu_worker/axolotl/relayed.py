@@ -71,7 +71,6 @@ class Replay:
     state: TrainerState = field(default_factory=TrainerState)
     control: TrainerControl = field(default_factory=TrainerControl)
     arguments: Any = None  # those of TrainingArguments that `Watch` looks at
-    ranks_saved: int = 0
 
     def is_done(self) -> bool:
         """Whether the checkpoint is of the last step; then all is known without a trainer."""
@@ -102,7 +101,7 @@ class Replay:
             case "began":
                 self._begin(event)
             case "saved":
-                self._save(event["ranks"])
+                self._save()
             case "ended":
                 self.is_over = True
             case told:
@@ -130,14 +129,11 @@ class Replay:
         state = json.loads((self.checkpoint / "trainer_state.json").read_text(encoding="utf-8"))
         return [entry for entry in state["log_history"] if entry["step"]]
 
-    def _save(self, ranks: int) -> None:
-        """Every rank has its own file in a checkpoint."""
-        self.ranks_saved += 1
-        if self.ranks_saved == ranks and self.watch is not None:
-            self.ranks_saved = 0
-            folder = checkpoints.at_step(self.order.checkpoints, self.state.global_step)
-            (folder / BEGAN).write_text(json.dumps(self.began), encoding="utf-8")
-            self.watch.on_save(self.arguments, self.state, self.control)
+    def _save(self) -> None:
+        assert self.watch is not None, "the trainer spoke before it began"
+        folder = checkpoints.at_step(self.order.checkpoints, self.state.global_step)
+        (folder / BEGAN).write_text(json.dumps(self.began), encoding="utf-8")
+        self.watch.on_save(self.arguments, self.state, self.control)
 
     def _pass_on(self, told: str, event: Event) -> None:
         assert self.watch is not None, "the trainer spoke before it began"

@@ -1,8 +1,8 @@
 """A run of axolotl: its file is written, its program started in the child's process group, its plugin listened to.
 
 Covered: everything that ends the child ends it too, for it shares the group; the child's own death, by the end of its
-stdin; its end by a signal, for want of memory, or with an error. Proven on a CPU with axolotl 0.19; on a card, and on
-several with accelerate, it is complete but unproven.
+stdin; its end by a signal, for want of memory, or with an error. Proven on a CPU with axolotl 0.19; on a card it is
+complete but unproven.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from gpu_worker import base_model, checkpoints
 from gpu_worker.axolotl.program import ask, environment
 from gpu_worker.axolotl.relayed import Relay, Replay
 from gpu_worker.axolotl.settings_file import CARDS_ALONE, in_words_of, settings_for, write
+from gpu_worker.card_faults import lost, says_card_failed
 from gpu_worker.child_side import Stopped
 from gpu_worker.chosen_step import choose_step
 from gpu_worker.fitting.machine import cpu_facts
@@ -115,13 +116,12 @@ def _run(order: TrainingOrder, settings: dict[str, Any], scratch: Path, replay: 
             log.warning("%s: %s is for a card, and not taken on a CPU", name, value)
     write(file, settings)
     log_path.parent.mkdir(exist_ok=True)
-    program, cards, killed_before = order.axolotl.program, order.hyperparameters.cards, oom_kills()
-    launcher = ["python"] if cards == 1 else ["accelerate", "--", f"--num_processes={cards}"]
+    program, killed_before = order.axolotl.program, oom_kills()
     log.info("%s train %s; what it says is in %s", program, file, log_path)
     relay = Relay(scratch / "relay")
     with log_path.open("wb") as told:
         process = subprocess.Popen(
-            [program, "train", file, "--launcher", *launcher],
+            [program, "train", file, "--launcher", "python"],
             stdin=subprocess.PIPE,  # what holds it alive
             stdout=told,
             stderr=subprocess.STDOUT,
@@ -132,7 +132,7 @@ def _run(order: TrainingOrder, settings: dict[str, Any], scratch: Path, replay: 
     finally:
         relay.close()
     if process.returncode != 0 or replay.state.global_step < replay.state.max_steps or not replay.began:
-        raise _explain(process.returncode, log_path, replay, killed_before)
+        raise explain_end(process.returncode, log_path, replay, killed_before)
 
 
 def _short(folder: Path) -> str:
@@ -164,13 +164,15 @@ def _listen(process: subprocess.Popen[bytes], relay: Relay, replay: Replay) -> N
             raise Stopped
 
 
-def _explain(status: int, log_path: Path, replay: Replay, killed_before: int) -> Exception:
+def explain_end(status: int, log_path: Path, replay: Replay, killed_before: int) -> Exception:
     """The error that stands for a run that did not get to its end."""
     text = log_path.read_text(errors="replace")
     errors = [found.group() for found in LAST_WORDS.finditer(text)]
     said = (errors or [line for line in text.splitlines() if line.strip()] or ["nothing"])[-1]
     if status > 0 and says_out_of_memory(said):
         return Permanent(f"axolotl ended with status {status}, for memory ran out: {said}", cause=Cause.OOM)
+    if status > 0 and says_card_failed(said):
+        return lost(f"axolotl ended with status {status}: {said}")
     if status < 0 or replay.began:
         return explain_death("axolotl", status, log_path, oom_kills_before=killed_before)
     if not replay.is_loaded and not status:

@@ -71,7 +71,7 @@ def in_words_of(schema: Schema, told: dict[str, Any]) -> dict[str, Any]:
     for name, value in told.items():
         known = next((each for each in OTHER_NAMES.get(name, (name,)) if each in schema.keys), None)
         if known is not None:
-            made[known] = True if known == "flash_attention" else value
+            made[known] = True if known == "flash_attention" != name else value
         elif name not in IF_KNOWN and value is not None:
             raise Invalid(
                 f'axolotl {schema.version} knows no "{name}"{nearest(name, schema.keys)}; install a version that does, '

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,8 @@ REFUSED = {
     "comet_api_key": "a file that is kept with the job must hold no key; log in on the worker's host",
     "rl": "only supervised training goes through axolotl here; adapter.train has objective: dpo",
     "lora_model_dir": "an adapter that is trained further would not fit the record of its base model",
+    "reward_model": "only supervised training goes through axolotl here",
+    "process_reward_model": "only supervised training goes through axolotl here",
     "relora": "it changes the base model",
     "merge_lora": "adapter.merge merges, and proves it",
     "save_only_model": "a checkpoint without the optimizer's state cannot be gone on from",
@@ -52,7 +56,11 @@ REFUSED = {
     "streaming": "a dataset that is streamed has no length",
 }
 SECRET_WORDS = ("api_key", "auth_token", "access_token", "password", "secret")
+SECRET_NAMES = ("token", "hf_token")  # as whole names: a pad_token is none
+SECRET = re.compile(r"://[^/\s:@]*:[^/\s@]+@|\b(hf_|sk-)[\w-]{20,}")  # a URL's password, a key by its look
 ADAPTERS = ("lora", "qlora")
+PLAIN = {"yes": True, "on": True, "no": False, "off": False}  # to axolotl, which reads YAML 1.1
+PATHS = ("base_model", "base_model_config", "tokenizer_config", "processor_config", "chat_template_jinja")
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class UsersFile:
     document: Document
     settings: dict[str, Any]
     notes: tuple[str, ...]
+    text: str  # as it was read
 
 
 def read_file(path: Path, *, has_base: bool, has_dataset: bool, has_holdout: bool) -> UsersFile:
@@ -70,16 +79,17 @@ def read_file(path: Path, *, has_base: bool, has_dataset: bool, has_holdout: boo
     Raises:
         Invalid: all that is wrong with it, each with its line
     """
-    document = read_document(_text(path), str(path), "an axolotl file is a mapping of its settings")
-    settings = {name: value for name, value in document.data.items() if value is not None}
+    text = _text(path)
+    document = read_document(text, str(path), "an axolotl file is a mapping of its settings")
+    settings = {name: _plain(value) for name, value in document.data.items() if value is not None}
+    _check_secrets(document, settings, ())
     for name in settings:
         _check_key(document, name, settings[name])
     _check_adapter(document, settings)
     base = settings.get("base_model")
     if not has_base and not isinstance(base, str):
         document.add(("base_model",), '"base_model" is missing; name it here, or as base_model of the job')
-    elif not has_base and (path.parent / str(base)).is_dir():
-        settings["base_model"] = str((path.parent / str(base)).resolve())
+    settings |= _absolute_paths(settings, path.parent)
     for name, replaced in (("datasets", has_dataset), ("test_datasets", has_dataset or has_holdout)):
         if not replaced:
             settings[name] = _local_sets(document, name, settings.get(name), path.parent)
@@ -93,14 +103,26 @@ def read_file(path: Path, *, has_base: bool, has_dataset: bool, has_holdout: boo
         document.add((str(error).split('"')[1],), str(error))
     document.raise_problems()
     kept = {name: value for name, value in settings.items() if value != [] and name not in OVERRIDDEN}
-    return UsersFile(document, kept, _notes(document, settings, has_dataset=has_dataset))
+    return UsersFile(document, kept, _notes(document, settings, has_dataset=has_dataset), text)
 
 
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise Invalid(f"{path}: it cannot be read ({error.strerror}); name an axolotl file") from error
     except UnicodeDecodeError as error:
         raise Invalid(f"{path}: this is not UTF-8 ({error.reason} at byte {error.start}); save it as such") from error
+
+
+def _absolute_paths(settings: dict[str, Any], base: Path) -> dict[str, str]:
+    """Settings that name something which is there; a template may be given itself, as a text of any length."""
+    texts = {name: settings[name] for name in PATHS if isinstance(settings.get(name), str)}
+    return {name: str((base / text).resolve()) for name, text in texts.items() if os.path.exists(base / text)}  # noqa: PTH110
+
+
+def _plain(value: Any) -> Any:
+    return PLAIN.get(value.lower(), value) if isinstance(value, str) else value
 
 
 def sets_of(settings: dict[str, Any], name: str) -> list[Path]:
@@ -139,14 +161,24 @@ def _check_keys(document: Document, value: Any, keys: dict[str, Any] | None, whe
 
 
 def _check_key(document: Document, name: str, value: Any) -> None:
-    if any(word in name for word in SECRET_WORDS) and isinstance(value, str):
-        document.add((name,), f'"{name}": a file that is kept with the job must hold no key; log in on the host')
-    elif name in REFUSED and value not in (False, "", [], {}):
+    if name in REFUSED and value not in (False, "", [], {}):
         document.add((name,), f'"{name}": {REFUSED[name]}; remove it')
     elif name == "save_safetensors" and value is False:
         document.add((name,), '"save_safetensors": a pickle can run code; remove it')
     elif name == "save_strategy" and value not in ("steps", "epoch"):
         document.add((name,), '"save_strategy": a job goes on from its checkpoints; take save_steps, or epoch')
+
+
+def _check_secrets(document: Document, value: Any, where: Where) -> None:
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            _check_secrets(document, item, (*where, key))
+        return
+    name = next((each.lower() for each in reversed(where) if isinstance(each, str)), "")
+    is_named = name in SECRET_NAMES or any(word in name for word in SECRET_WORDS)
+    if isinstance(value, str) and value and (is_named or SECRET.search(value)):
+        said = ".".join(map(str, where))
+        document.add(where, f'"{said}": a file that is kept with the job must hold no key; log in on the host')
 
 
 def _check_adapter(document: Document, settings: dict[str, Any]) -> None:
@@ -177,6 +209,10 @@ def _local_sets(document: Document, name: str, sets: Any, base: Path) -> list[di
 
 def _notes(document: Document, settings: dict[str, Any], *, has_dataset: bool) -> tuple[str, ...]:
     notes = [f'"{name}" is not taken from the file: {why}' for name, why in OVERRIDDEN.items() if name in settings]
+    if settings.get("use_mlflow") or settings.get("mlflow_experiment_name"):
+        notes.append("MLflow gets a run for each attempt: one that goes on from a checkpoint begins another there")
+    if settings.get("peft_use_dora"):
+        notes.append("adapter.merge merges no DoRA (peft_use_dora)")
     optimizer = settings.get("optimizer")
     if optimizer is not None and str(optimizer) not in OPTIMIZERS:
         notes.append(f"optimizer {optimizer} is not one whose memory is known; it is reckoned as an 8-bit AdamW")

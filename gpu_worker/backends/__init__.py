@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from gpu_worker.fitting.prediction import Prediction
     from gpu_worker.fitting.shape import ModelShape
     from gpu_worker.measured import Measured
-    from gpu_worker.training_config import Engine, EngineName, Objective, TrainingConfig, TrainingOrder
+    from gpu_worker.training_config import Engine, EngineName, RunConfig, TrainingConfig, TrainingOrder
 
 
 class Backend(Protocol):
     """A module of this package. Importing it imports no engine, so the worker may ask it for an estimate."""
-
-    STARTS_ITS_RANKS: bool  # over several cards; else `gpu_worker.ranks` does
 
     def validate(self, config: TrainingConfig, hardware: Hardware) -> None:
         """See that this engine can do here what the config asks, before anything is loaded.
@@ -49,14 +47,15 @@ class Backend(Protocol):
         """
 
 
-def choose_engine(wanted: Engine, objective: Objective = "sft", cards: int = 1) -> EngineName:
+def choose_engine(wanted: Engine, config: RunConfig | None = None) -> EngineName:
     """The engine that is meant; `auto` is Unsloth where it is installed and can. Imports none, nor looks for axolotl.
 
     Raises:
         Invalid: it is not installed
     """
     if wanted == "auto":
-        return "unsloth" if _is_installed("unsloth") and objective == "sft" and cards == 1 else "trl"
+        unable = config and (config.objective != "sft" or config.cards > 1 or config.packing == "bfd")
+        return "unsloth" if _is_installed("unsloth") and not unable else "trl"
     if wanted != "axolotl" and not _is_installed(wanted):
         raise Invalid(
             f"engine {wanted} is not installed here; `pip install --no-deps -r requirements-unsloth.lock` adds "

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from gpu_worker.measured import Measured
     from gpu_worker.training_config import TrainingConfig, TrainingOrder
 
-STARTS_ITS_RANKS = True
 CANNOT = (("objective", "dpo"), ("method", "full"))
 
 

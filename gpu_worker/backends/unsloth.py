@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from gpu_worker.measured import Measured
     from gpu_worker.training_config import TrainingConfig, TrainingOrder
 
-STARTS_ITS_RANKS = False
-
 
 def validate(config: TrainingConfig, hardware: Hardware) -> None:
     """See that all that is asked can be done by Unsloth; see `Backend.validate`."""

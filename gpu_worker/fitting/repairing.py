@@ -106,7 +106,12 @@ class _Run:
 
     @cached_property
     def _room(self) -> checklist.Room | None:
-        return checklist.room_of(self._card)
+        """Of each rank: a card of its own, or its share of the RAM."""
+        room, ranks = checklist.room_of(self._card), self.asked.hyperparameters.cards
+        if room is None or self._card is not None or ranks == 1:
+            return room
+        place = f"each of {ranks} processes with a share of {room.place}"
+        return replace(room, place=place, total_bytes=room.total_bytes // ranks, free_bytes=room.free_bytes // ranks)
 
     @property
     def _home(self) -> Path:

@@ -14,6 +14,7 @@ Point = tuple[float, float]  # step, value
 
 WIDTH, HEIGHT = 900, 420  # pixels of a picture
 LEFT, RIGHT, TOP, BOTTOM = 70, 20, 20, 40  # its margins
+MARGIN = 10  # characters beside a drawn curve
 COLOURS = ((31, 119, 180), (214, 39, 40))
 DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character: four rows of two
 # Three pixels by five of each character that a number is made of, row by row, a bit a pixel.
@@ -56,9 +57,9 @@ def drawn(curve: Sequence[Point], columns: int, rows: int) -> Iterator[str]:
     for number, line in enumerate(cells):
         value = frame.high if number == 0 else frame.low if number == rows - 1 else None
         label = "" if value is None else _number(value)
-        yield f"{label:>8} ┤" + "".join(chr(0x2800 + cell) for cell in line).rstrip("\u2800")
+        yield f"{label:>{MARGIN - 2}} ┤" + "".join(chr(0x2800 + cell) for cell in line).rstrip("\u2800")
     first, last = _number(frame.left), _number(frame.right)
-    yield " " * 10 + first + last.rjust(columns - len(first))
+    yield " " * MARGIN + first + last.rjust(columns - len(first))
 
 
 def svg(curves: Mapping[str, Sequence[Point]]) -> str:

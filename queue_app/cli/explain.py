@@ -65,6 +65,8 @@ def standing(job: Job) -> list[str]:
         return _waits(job, job.reason)
     if job.state == State.QUEUED and job.cards > 1:
         return [f"it is in the queue {job.queue} and {_cards(job)}"]
+    if job.state == State.QUEUED and (large := _drained_for(job)) is not None:
+        return [f"it is in the queue {job.queue} behind job {large.id}, which {_cards(large)}"]
     if job.state == State.QUEUED:
         return [f"it is in the queue {job.queue} and is taken up by the next free worker; is `tuneyard up` running?"]
     if job.state == State.RUNNING:
@@ -78,6 +80,14 @@ def standing(job: Job) -> list[str]:
     if job.state == State.SUCCEEDED:
         return [f"done; its result is that of job {job.reused_from}"] if job.reused_from else ["done"]
     return [f"it is {job.state}"]
+
+
+def _drained_for(job: Job) -> Job | None:
+    """The job of several cards that keeps free workers from this one; None: none does."""
+    if job.queue != "gpu":
+        return None
+    found = context.store().cards.drains_for(context.settings().queue.lease_seconds)
+    return None if found is None else context.read().job(found)
 
 
 def _cards(job: Job) -> str:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from queue_app.cli import context
+from queue_app.cli.explain import standing
 from queue_app.cli.metrics import falling_loss
 from queue_app.cli.news import News
 from queue_app.cli.output import LEAST_LEFT, as_dict, console, hint, state_text, took, write, write_json_line
@@ -130,7 +131,10 @@ def _idle_words(found: Sequence[Job]) -> list[str]:
     if any(job.state == "running" for job in found):
         return []
     since = datetime.now(UTC) - timedelta(seconds=IDLE_SECONDS)
-    idle = sorted({job.queue for job in found if job.state == "queued" and job.due_at and job.due_at < since})
-    if not idle:
-        return []
-    return [f"no worker has taken the jobs on {', '.join(idle)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"]
+    idle = [job for job in found if job.state == "queued" and job.due_at and job.due_at < since]
+    words = [f"{job.id}: {said}" for job in idle if job.cards > 1 for said in standing(job)]
+    if queues := sorted({job.queue for job in idle if job.cards == 1}):
+        words.append(
+            f"no worker has taken the jobs on {', '.join(queues)} for {IDLE_SECONDS:.0f} s; is `tuneyard up` running?"
+        )
+    return words

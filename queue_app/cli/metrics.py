@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from queue_app.cli import context
-from queue_app.cli.curve import drawn, png, svg
-from queue_app.cli.output import AsJson, JobId, hint, table, write, write_json_line
+from queue_app.cli.curve import MARGIN, drawn, png, svg
+from queue_app.cli.output import AsJson, JobId, console, hint, table, write, write_json_line
 from queue_app.cli.progress import course
 from queue_app.errors import Invalid
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from queue_app.cli.curve import Point
     from queue_app.store import Job
 
-COLUMNS, ROWS, WATCHED_ROWS = 78, 14, 8  # characters of a curve
+COLUMNS, ROWS, WATCHED_ROWS = 78, 14, 8  # characters of a curve, where the terminal has room for them
 SHOWN = (
     "loss",
     "holdout_loss",
@@ -83,13 +83,18 @@ def falling_loss(found: Sequence[Job]) -> str:
     if len(curve) < 2:
         return ""
     title = f"loss of {training[0].id}"
-    return "\n".join(["", title, *drawn(curve, COLUMNS, WATCHED_ROWS), course(training[0])])
+    return "\n".join(["", title, *drawn(curve, _columns(), WATCHED_ROWS), course(training[0])])
+
+
+def _columns() -> int:
+    """As wide as a curve may be without being broken at the edge."""
+    return max(MARGIN, min(COLUMNS, console().width - MARGIN))
 
 
 def _show(told: list[dict[str, Any]], curves: dict[str, list[Point]]) -> None:
     for name, curve in curves.items():
-        write(f"{name} over {len(curve)} steps")
-        for line in drawn(curve, COLUMNS, ROWS):
+        write(f"{name} at {len(curve)} steps")
+        for line in drawn(curve, _columns(), ROWS):
             write(line)
     named = [(name, [row[name] for row in told if isinstance(row.get(name), int | float)]) for name in SHOWN]
     rows = [

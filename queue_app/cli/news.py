@@ -12,12 +12,13 @@ from queue_app.cli.happenings import sentences
 from queue_app.cli.outcome import figures, told_of
 from queue_app.cli.output import took
 from queue_app.cli.progress import MARKS, course, moments
-from queue_app.lifecycle import FINAL, Event
+from queue_app.lifecycle import FINAL, Event, State
 
 if TYPE_CHECKING:
     from queue_app.store import Job, JobEvent
 
 COURSE_SECONDS = 60.0  # between two lines on the course of a job that has nothing else to tell
+EPOCH_SECONDS = 5.0  # at least, between two where there is nothing but another epoch: some last less than a look
 ROUTINE = (Event.SUBMITTED, Event.PLANNED, Event.WOKEN)  # of no news to who has just sent it off
 
 
@@ -48,15 +49,17 @@ class News:
 
     def of(self, job: Job) -> list[Item]:
         """What was not told of a job yet, oldest first."""
-        known = self._known.get(job.id)
-        if known is None:
-            over = job.state in FINAL  # then its course is no news any more
+        known, over = self._known.get(job.id), job.state in FINAL
+        if known is None:  # of what is over, the course is no news any more
             known = self._known[job.id] = _Known(progress=dict(job.progress or {}) if over else {})
         happened = self._happened(job, known)
-        end = happened.pop() if happened and happened[-1][0].state in FINAL else None
-        items = [Item(event.at, text, event.name in ROUTINE and "slot" not in event.detail) for event, text in happened]
-        items += [Item(datetime.now(UTC), text) for text in self._going_on(job, known)]
-        return items if end is None else [*items, *(Item(end[0].at, text) for text in _end(job, *end))]
+        last = [each for each in happened[-1:] if each[0].state != State.RUNNING]  # who stands still tells no more
+        items = [_item(event, text) for event, text in happened[: len(happened) - len(last)]]
+        at = last[0][0].at if last else datetime.now(UTC)
+        items += [Item(at, text) for text in self._going_on(job, known)]
+        for event, text in last:
+            items += [Item(event.at, words) for words in _end(job, event, text)] if over else [_item(event, text)]
+        return items
 
     def _happened(self, job: Job, known: _Known) -> list[tuple[JobEvent, str]]:
         standing = (job.state, job.reason, job.attempt, job.failures, job.request)
@@ -82,11 +85,17 @@ class News:
         phase = (job.attempt, told.get("phase"))
         texts = moments(told, before if phase not in known.phases else {**before, "phase": phase[1]})
         known.phases.add(phase)
-        at_mark = any(told.get(name) != before.get(name) for name in MARKS if name in told)
-        if at_mark or time.monotonic() - known.course_at > COURSE_SECONDS:
+        since = time.monotonic() - known.course_at
+        marks = [name for name in MARKS if name in told and told[name] != before.get(name)]
+        is_quick = marks == ["epoch"] and "epoch" in before and since < EPOCH_SECONDS
+        if (marks and not is_quick) or since > COURSE_SECONDS:
             known.course_at = time.monotonic()
             texts += [words for words in [course(job)] if words not in ("", *texts)]
         return texts
+
+
+def _item(event: JobEvent, text: str) -> Item:
+    return Item(event.at, text, event.name in ROUTINE and "slot" not in event.detail)
 
 
 def _end(job: Job, event: JobEvent, text: str) -> list[str]:

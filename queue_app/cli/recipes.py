@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,7 +39,12 @@ def read_recipe(path: Path, overrides: list[str] | None) -> Recipe:
         if not equals:
             raise Invalid(f"--set {word}: write it as steps.STEP.FIELD=VALUE")
         pairs[name] = value
-    return load_recipe(path, pairs)
+    return load_recipe(path, pairs, context.settings())
+
+
+def as_typed(path: Path, overrides: list[str] | None) -> str:
+    """A recipe with its overrides, as the words of another command."""
+    return shlex.join([str(path), *(part for word in overrides or [] for part in ("--set", word))])
 
 
 def run(

@@ -157,10 +157,10 @@ def typed(job_type: JobType[Any, Any], values: Mapping[str, str | bool]) -> dict
     Raises:
         Invalid: names every option that is wrong or missing
     """
-    from queue_app.recipe.fields import find_faults, make_absolute
+    from queue_app.recipe.fields import Surroundings, find_faults, make_absolute
 
     spec = {name: _value(name, job_type.spec.model_fields[name], text) for name, text in values.items()}
-    faults = find_faults(job_type.spec, spec, Path.cwd())
+    faults = find_faults(job_type.spec, spec, Surroundings(Path.cwd(), context.settings()))
     if faults:
         raise Invalid(f"{job_type.kind}: " + "\n       ".join(said for _, said in faults))
     return {name: make_absolute(job_type.spec.model_fields[name], value, Path.cwd()) for name, value in spec.items()}

@@ -44,12 +44,18 @@ def _row(worker: Worker, jobs: list[str], silent_seconds: float) -> list[str]:
         worker.host,
         worker.name.rpartition(":")[2],
         worker.queue,
-        worker.card_name or "–",
+        _card(worker),
         vram,
         "–" if worker.gpu_percent is None else f"{worker.gpu_percent} %",
         ", ".join(jobs) or "–",
         ago(worker.seen_at) + (", silent" if silent else ""),
     ]
+
+
+def _card(worker: Worker) -> str:
+    if worker.card_lost:
+        return f"{worker.card_name or 'a card'}, lost"
+    return worker.card_name or "–"
 
 
 @app.command()

@@ -7,15 +7,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from queue_app.errors import Invalid, NotFound
 from queue_app.job_type import JobType, find_job_type, nearest
-from queue_app.recipe.fields import find_faults, fingerprint, make_absolute
+from queue_app.recipe.fields import Surroundings, find_faults, fingerprint, make_absolute
 from queue_app.recipe.references import NAME, Reference, axes_used, references, resolve_references
 from queue_app.recipe.steps import RESERVED, Draft, Instance, duration_seconds, fan_out, read_drafts
 from queue_app.recipe.wiring import Wiring
 from queue_app.recipe.yaml import MOST_CHARACTERS, Document, override, read_document
+
+if TYPE_CHECKING:
+    from settings import Settings
 
 __all__ = [
     "RESERVED",
@@ -60,42 +63,43 @@ class Recipe:
     cap_usd: float | None = None  # the most that all steps together may cost; None: without end
 
 
-def load_recipe(path: Path, overrides: Mapping[str, str] = {}) -> Recipe:
+def load_recipe(path: Path, overrides: Mapping[str, str] = {}, settings: Settings | None = None) -> Recipe:
     """Read and check the recipe in a file.
 
     Raises:
         NotFound: there is no such file
         Invalid: names every problem with its line
     """
-    text = _read_text(path)
-    return parse_recipe(text, base=path.parent.absolute(), origin=path.name, overrides=overrides)
+    return parse_recipe(_read_text(path), path, overrides=overrides, settings=settings)
 
 
 def parse_recipe(
     text: str,
+    path: Path,
     *,
-    base: Path,
-    origin: str,
     overrides: Mapping[str, str] = {},
     find: FindJobType = find_job_type,
+    settings: Settings | None = None,
 ) -> Recipe:
-    """Read and check a recipe.
+    """Read and check a recipe; `path` is the file that it is from.
 
-    `overrides` are dotted keys and YAML values (`steps.chunks.source` → `../books`). Relative paths are taken from
-    `base`, those in overrides from the current directory.
+    `overrides` are dotted keys and YAML values (`steps.chunks.source` → `../books`). Relative paths are taken from the
+    file's folder, those in overrides from the current directory. With `settings` what they name is looked at too.
 
     Raises:
-        Invalid: names every problem with its line in `origin`
+        Invalid: names every problem with its line in the file
     """
-    document = read_document(text, origin)
+    document = read_document(text, path.name)
     for dotted, value in overrides.items():
         override(document, dotted, value)
     name, cap_usd = _read_name(document), _read_cap(document)
     drafts = read_drafts(document, find)
     instances = fan_out(document, drafts)
     wiring = Wiring(document, drafts, instances)
+    surroundings = Surroundings(path.parent.absolute(), settings)
     steps = {
-        draft: [_read_step(document, wiring, instance, base) for instance in instances[draft]] for draft in instances
+        draft: [_read_step(document, wiring, instance, surroundings) for instance in instances[draft]]
+        for draft in instances
     }
     order = _in_order(document, wiring.edges)
     document.raise_problems()
@@ -148,14 +152,14 @@ def _read_cap(document: Document) -> float | None:
     return float(cap)
 
 
-def _read_step(document: Document, wiring: Wiring, instance: Instance, base: Path) -> Step:
+def _read_step(document: Document, wiring: Wiring, instance: Instance, surroundings: Surroundings) -> Step:
     draft = instance.draft
     options = instance.options(document)
     spec, needs = wiring.wire(instance, options.needs)
     fields = draft.type.spec.model_fields
     for key in spec.keys() & fields.keys():
-        spec[key] = make_absolute(fields[key], spec[key], _base_of(document, draft, key, base))
-    for place, message in find_faults(draft.type.spec, spec, base):
+        spec[key] = make_absolute(fields[key], spec[key], _base_of(document, draft, key, surroundings.base))
+    for place, message in find_faults(draft.type.spec, spec, surroundings):
         if not any(f'"{key}" is missing' in message for key in draft.mistyped):
             document.add((*draft.where, *place), message)
     return Step(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from numbers import Number
 from pathlib import Path, PurePath
 from types import NoneType, UnionType
@@ -18,6 +19,8 @@ from queue_app.recipe.references import looks_wired
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
+
+    from settings import Settings
 
 ADAPTERS = {"path": TypeAdapter(InputPath), "artifact": TypeAdapter(ArtifactRef)}  # mark → how it is made absolute
 ANYTHING = "anything"
@@ -61,7 +64,15 @@ def fit(given: frozenset[str], taken: frozenset[str]) -> bool:
     return bool(given & taken) or ANYTHING in given | taken
 
 
-def find_faults(spec: type[Spec], values: dict[str, Any], base: Path) -> list[Fault]:
+@dataclass(frozen=True)
+class Surroundings:
+    """Where a spec is checked."""
+
+    base: Path  # relative paths are taken from here
+    settings: Settings | None = None  # None: what they name is not looked at
+
+
+def find_faults(spec: type[Spec], values: dict[str, Any], place: Surroundings) -> list[Fault]:
     """What is wrong with the values of a spec, each with its place in them.
 
     Covered: every value that is already there, by the spec's own rules, and its rules over several fields as far as
@@ -69,11 +80,11 @@ def find_faults(spec: type[Spec], values: dict[str, Any], base: Path) -> list[Fa
     """
     waiting = [key for key, value in values.items() if looks_wired(value)]
 
-    def is_early(place: Place, value: Any, message: str) -> bool:
-        return looks_wired(value) and (bool(place) or any(key in message for key in waiting))
+    def is_early(where: Place, value: Any, message: str) -> bool:
+        return looks_wired(value) and (bool(where) or any(key in message for key in waiting))
 
     try:
-        spec.model_validate(values, context={"base": base})
+        spec.model_validate(values, context={"base": place.base, "settings": place.settings})
     except ValidationError as error:
         return explain(error, spec, values, leave_out=is_early)
     return []

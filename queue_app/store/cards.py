@@ -1,8 +1,9 @@
 """Cards: a job may need several of one host, and its own row says which it holds, for as long as it runs.
 
 All or nothing, and derived: what ends its attempt, whatever that is, frees them in the same transaction. A worker whose
-card is held by a job claims nothing. The most urgent job that the host could ever serve goes first: until its cards are
-free, the host's other workers take nothing that is less urgent. So no job starves, and no two hold parts of each other.
+card is held by a job claims nothing, nor does one whose card is lost while another one's answers. The most urgent job
+that the host could ever serve goes first: until its cards are free, the host's other workers take nothing that is less
+urgent. So no job starves, and no two hold parts of each other.
 """
 
 from __future__ import annotations
@@ -69,21 +70,31 @@ class Cards:
     def benches(self, lease_seconds: float) -> list[Bench]:
         """The seats of all hosts, the longest bench first."""
         with self.database.reading() as connection:
-            found = _benches(connection.execute(_living(lease_seconds)).all(), _running(connection))
+            found = _benches(_able(connection.execute(_living(lease_seconds)).all()), _running(connection))
         return sorted(found, key=lambda bench: (-len(bench.seats), -len(bench.free), bench.host))
+
+    def drains_for(self, lease_seconds: float) -> str | None:
+        """The job of several cards before which no host begins one of a single card; None: some would."""
+        benches = self.benches(lease_seconds)
+        with self.database.reading() as connection:
+            found = [_first(connection, most=len(bench.seats)) for bench in benches]
+        large = [first.id for first in found if first is not None and first.cards > 1]
+        return str(large[0]) if large and len(large) == len(found) else None
 
     def has_taker(self, queue: str, lease_seconds: float) -> bool:
         """Whether somebody would take up something that is due in a queue, if the bell were rung.
 
-        Asked exactly where cards are reserved, or are to be; anywhere else whoever is free takes what is due.
+        Asked exactly where cards are lost, reserved, or are to be; anywhere else whoever is free takes what is due.
         """
         if queue != CARD_QUEUE:
             return True
         with self.database.reading() as connection:
             first, running = _first(connection), _running(connection)
-            if first is None or (first.cards == 1 and not any(row.holds for row in running)):
+            living = connection.execute(_living(lease_seconds)).all()
+            is_plain = not any(row.holds for row in running) and not any(row.card_lost for row in living)
+            if first is None or (first.cards == 1 and is_plain):
                 return first is not None
-            found = _benches(connection.execute(_living(lease_seconds)).all(), running)
+            found = _benches(_able(living), running)
             return any(bench.free and _next(connection, bench) is not None for bench in found)
 
     def called(self, ended: Job) -> dict[str, list[str]]:
@@ -109,12 +120,12 @@ def choose(connection: Connection, worker: str, lease_seconds: float) -> Next | 
     near = connection.execute(here.order_by(workers.c.name).with_for_update()).all()
     own = next((row for row in near if row.name == worker), None)
     first, running = _first(connection), _running(connection)
-    if first is None or (own is not None and _is_lent(own, running)):
+    if first is None or (own is not None and (_is_lent(own, running) or _yields(connection, own, lease_seconds))):
         return None
     if first.cards == 1:
         return Next(first.id)
     oldest = datetime.now(UTC) - timedelta(seconds=lease_seconds)
-    living = [row for row in near if row.seen_at >= oldest or row is own]
+    living = _able([row for row in near if row.seen_at >= oldest or row is own])
     benches = _benches([each for each in living if each is not own], running)
     return _next(connection, _with(own, benches))
 
@@ -165,6 +176,16 @@ def _running(connection: Connection) -> Sequence[Any]:
 def _living(lease_seconds: float) -> Any:
     seen = workers.c.seen_at >= datetime.now(UTC) - timedelta(seconds=lease_seconds)
     return select(workers).where(workers.c.queue == CARD_QUEUE, seen).order_by(workers.c.name)
+
+
+def _able(living: Sequence[Any]) -> list[Any]:
+    """Those whose card answers; all, if there are none: then a job is taken up, to say what it waits for."""
+    return [row for row in living if not row.card_lost] or list(living)
+
+
+def _yields(connection: Connection, own: Row[Any], lease_seconds: float) -> bool:
+    """Whether a worker has lost its card, and another one, on whatever host, has not."""
+    return own.card_lost and any(not row.card_lost for row in connection.execute(_living(lease_seconds)))
 
 
 def _is_lent(worker: Row[Any], running: Sequence[Any]) -> bool:

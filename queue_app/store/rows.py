@@ -185,6 +185,7 @@ class Worker(Row):
     vram_mib: int | None = None
     vram_used_mib: int | None = None
     gpu_percent: int | None = None
+    card_lost: bool = False  # it does not answer: the worker leaves jobs to those whose card does
     seen_at: Time
 
 

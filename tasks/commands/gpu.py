@@ -46,13 +46,14 @@ def plan(
     if as_json:
         output.write_json([each.as_json for each in plans])
     elif not plans:
-        output.hint("the recipe trains nothing here: it has no step adapter.train or model.train")
+        output.hint("the recipe trains nothing here: it has no step adapter.train, axolotl.train or model.train")
     else:
         for each in plans:
             show(each)
-        output.next_commands(f"tuneyard run {recipe}")
     if _says_no(plans):
         raise typer.Exit(TOO_LARGE)
+    if plans and not as_json:
+        output.next_commands(f"tuneyard run {recipes.as_typed(recipe, overrides)}")
 
 
 @app.command("ls")

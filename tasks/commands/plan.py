@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -36,7 +35,7 @@ def plan(recipe: recipes.RecipePath, overrides: recipes.Overrides = None, as_jso
         for number, step in enumerate(read.steps, 1)
     ]
     output.table(["#", "STEP", "JOB", "QUEUE", "NEEDS", "SPEC"], rows)
-    words = shlex.join([str(recipe), *(part for word in overrides or [] for part in ("--set", word))])
+    words = recipes.as_typed(recipe, overrides)
     if prices:
         _show_prices(prices, read.cap_usd, words)
     output.next_commands(f"tuneyard run {words}")

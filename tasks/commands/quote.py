@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,8 +39,7 @@ def quote(
         output.hint(f"{read.name} has no fine-tune: nothing to pay for")
     else:
         _show(lines, read.cap_usd)
-        changed = [part for word in overrides or [] for part in ("--set", word)]
-        output.next_commands(shlex.join(["tuneyard", "run", str(recipe), *changed]), "tuneyard providers ls")
+        output.next_commands(f"tuneyard run {recipes.as_typed(recipe, overrides)}", "tuneyard providers ls")
     if failed:
         raise typer.Exit(1)
 

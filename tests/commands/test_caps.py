@@ -30,7 +30,7 @@ def data(tmp_path: Path) -> Path:
 
 def tuned(yard: RunHere, data: Path, text: str, **overrides: str) -> Job:
     """The one job of a recipe, after its first attempt."""
-    recipe = parse_recipe(text + STEPS, base=data, origin="tune.yaml", overrides=overrides)
+    recipe = parse_recipe(text + STEPS, data / "tune.yaml", overrides=overrides)
     _, ids = Dispatcher(yard.store, "user:me").run(recipe)
     yard.runner.run(job_id=ids["tune"])
     return yard.store.read.job(ids["tune"])

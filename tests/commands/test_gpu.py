@@ -65,7 +65,10 @@ def test_a_plan_that_does_not_fit_says_no_and_what_would(recipe: str, capsys: py
     assert "does not fit" in told.out
     assert "train does not fit on rtx 5090; any of these makes it fit:" in told.err
     assert "micro_batch_size 4 with gradient_accumulation_steps 32" in told.err
-    assert run(["gpu", "plan", recipe, "--card", "rtx 5090"]) == 0
+    assert "tuneyard run" not in told.err
+    smaller = ["--set", "steps.train.lora_r=32"]
+    assert run(["gpu", "plan", recipe, "--card", "rtx 5090", *smaller]) == 0
+    assert f"  tuneyard run {recipe} --set steps.train.lora_r=32\n" in capsys.readouterr().err, "what was planned"
 
 
 def test_a_plan_over_several_cards_is_that_of_each_and_tells_the_batch(
@@ -85,6 +88,15 @@ def test_a_plan_over_several_cards_is_that_of_each_and_tells_the_batch(
     said = capsys.readouterr().out
     assert f"× 2 cards = {two['batch']}" in said
     assert "on each of 2 cards, which hold all of it alike:" in said
+
+
+def test_on_a_cpu_several_cards_share_its_memory(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    def room(cards: int) -> int:
+        run(["gpu", "plan", recipe, "--cpu", "--json", "--set", f"steps.train.cards={cards}"])
+        [plan] = json.loads(capsys.readouterr().out)
+        return int(plan["fits"][0]["room_bytes"])
+
+    assert room(2) == room(1) // 2
 
 
 def test_a_full_training_that_does_not_fit_is_told_of_an_adapter_in_its_place(
@@ -179,3 +191,12 @@ def test_an_axolotl_file_is_planned_like_a_training(tmp_path: Path, capsys: pyte
     (tmp_path / "mine.yml").write_text("adapter: lora\ndatasets: [{path: elsewhere/hub}]\n")
     assert run(["gpu", "plan", str(path)]) == USAGE
     assert "mine.yml line 2" in capsys.readouterr().err
+    (tmp_path / "mine.yml").write_text("adapter: lora\ndatasets: [{path: talk.jsonl}]\n")
+    made = "{job: dataset.prepare, source: talk.jsonl, base_model: tiny}"
+    for given, said in (("config: $made.dataset", "config is made by another step"), ("config: mine.yml", "")):
+        path.write_text(
+            f"name: six\nsteps:\n  made: {made}\n  train: {{job: axolotl.train, {given}, base_model: tiny, "
+            "checkpoint: $made.examples}\n"
+        )
+        assert run(["gpu", "plan", str(path), "--vram", "8"]) == (USAGE if said else 0)
+        assert said in capsys.readouterr().err

@@ -40,7 +40,7 @@ def step_of(yard: Yard, job_id: str) -> int:
 def test_a_job_of_two_cards_outlives_its_lent_worker_and_gives_both_back(yard: Yard, model: str, examples: str):
     yard.start("worker gpu", "worker gpu#2")
     eventually(lambda: len(yard.store.read.workers()) == 2, what="two workers")
-    job_id, small = train(yard, model, examples, cards=2), train(yard, model, examples, max_steps=2)
+    job_id, small = train(yard, model, examples, cards=2), train(yard, model, "nowhere.jsonl")  # fails once begun
     yard.wait_for_progress(job_id, 3, seconds=PATIENCE_SECONDS)
     assert [jobs for _, jobs in yard.store.read.workers()] == [[job_id], [job_id]]
     assert (yard.job(small).state, len(other_ranks(yard))) == (State.QUEUED, 1)
@@ -48,7 +48,7 @@ def test_a_job_of_two_cards_outlives_its_lent_worker_and_gives_both_back(yard: Y
     yard.store.pause(job_id, actor="user")
     yard.wait_for(job_id, State.PAUSED, seconds=PATIENCE_SECONDS)
     assert other_ranks(yard) == []
-    yard.wait_for(small, State.SUCCEEDED, seconds=PATIENCE_SECONDS)
+    yard.wait_for(small, State.FAILED, seconds=PATIENCE_SECONDS)
 
     yard.store.resume(job_id, actor="user")
     yard.wait_for_progress(job_id, step_of(yard, job_id) + 3, seconds=PATIENCE_SECONDS)

@@ -24,7 +24,9 @@ from gpu_worker.fitting.repairing import train_within_memory
 from gpu_worker.training_config import TrainingOrder
 from queue_app.errors import Invalid, Paused, Permanent, Repaired, Transient
 from queue_app.lifecycle import State
+from queue_app.recipe.fields import Surroundings, find_faults
 from settings import Settings, TrainingSettings
+from tasks.train_axolotl import TrainAxolotl
 from tests.conftest import RunHere
 from tests.gpu_worker import test_training
 from tests.gpu_worker.stand_in import StandIn
@@ -164,6 +166,9 @@ def test_what_this_version_does_not_know_is_refused_with_line_and_nearest_key(tm
     assert 'did you mean "type"?' in told[0]
     assert 'did you mean "micro_batch_size"?' in told[1]
     assert '"sample_packing": input should be a valid boolean' in told[2]
+    here = Surroundings(tmp_path, Settings(training=TrainingSettings(axolotl=PROGRAM)))
+    [(_, said)] = find_faults(TrainAxolotl, {"config": path.name}, here)  # as where the job is submitted
+    assert said.splitlines() == told
 
 
 def test_a_file_of_the_users_becomes_an_adapter_that_merges(store: Store, settings: Settings, tmp_path: Path) -> None:

@@ -15,17 +15,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
+from gpu_worker import trackers
 from gpu_worker.axolotl.program import RELAY, Schema, ask, find_axolotl
 from gpu_worker.axolotl.settings_file import in_words_of, settings_for, write
 from gpu_worker.axolotl.users_file import OVERRIDDEN, REFUSED, check_known, read_file
 from gpu_worker.axolotl.words import changed_words, in_axolotls_words, in_our_words
 from gpu_worker.backends import choose_engine, load_backend
 from gpu_worker.backends.hardware import Hardware
+from gpu_worker.child_side import Channel
 from gpu_worker.fitting.machine import Machine
 from gpu_worker.fitting.shape import read_shape
 from gpu_worker.training_config import AxolotlOrder, TrainingConfig, TrainingOrder
-from queue_app.errors import Invalid
-from queue_app.recipe.fields import find_faults
+from queue_app.errors import Invalid, Permanent, Transient
+from queue_app.recipe.fields import Surroundings, find_faults
 from settings import Settings
 from tasks.train_axolotl import TrainAxolotl
 from tests.gpu_worker.test_training import rows_of
@@ -282,16 +284,95 @@ def test_a_program_without_axolotl_says_what_is_missing(tmp_path: Path) -> None:
 
 def test_a_file_is_checked_where_its_job_is_submitted(tmp_path: Path) -> None:
     write_file(tmp_path, adapter="dora")
-    [(place, said)] = find_faults(TrainAxolotl, {"config": "mine.yml"}, tmp_path)
+    [(place, said)] = find_faults(TrainAxolotl, {"config": "mine.yml"}, Surroundings(tmp_path))
     assert (place, "mine.yml line 17: \"adapter\" must be lora or qlora, not 'dora'" in said) == ((), True)
-    assert find_faults(TrainAxolotl, {"config": "$made.file"}, tmp_path) == []
+    assert find_faults(TrainAxolotl, {"config": "$made.file"}, Surroundings(tmp_path)) == []
 
 
-def test_a_job_is_done_anew_when_the_examples_have_changed_that_its_file_names(tmp_path: Path) -> None:
-    spec = TrainAxolotl(config=str(write_file(tmp_path)))
-    before = spec.done_at(Settings(home=tmp_path))
-    (tmp_path / "talk.jsonl").write_text('{"messages": [1]}\n')
-    assert before != spec.done_at(Settings(home=tmp_path))
+def test_the_base_model_and_the_examples_that_a_file_names_are_inputs_of_its_job(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    path, examples = str(write_file(tmp_path)), str(tmp_path / "talk.jsonl")
+    assert TrainAxolotl(config=path).also_reads() == [str(tmp_path / "tiny"), examples]
+    assert TrainAxolotl(config=path, base_model="other").also_reads() == [examples]
+    assert TrainAxolotl(config=path, dataset="set").also_reads() == [str(tmp_path / "tiny")]
+
+
+def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(tmp_path: Path) -> None:
+    for line, place in (
+        ("mlflow_tracking_uri: http://me:hunter2@host/", "mlflow_tracking_uri"),
+        ("trackio: {hf_token: hunter2}", "trackio.hf_token"),
+        ("wandb_notes: [mine, hf_hunter2hunter2hunter2hunter2]", "wandb_notes.1"),
+    ):
+        name, _, value = line.partition(": ")
+        with pytest.raises(Invalid) as refused:
+            read(write_file(tmp_path, **{name: value}))
+        assert f'line 18: "{place}": a file that is kept with the job must hold no key' in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+    read(write_file(tmp_path, special_tokens="{pad_token: <pad>}", mlflow_tracking_uri="http://host:5000/"))
+
+
+def test_yes_and_no_mean_what_they_mean_to_axolotl(tmp_path: Path) -> None:
+    settings = read(write_file(tmp_path, gradient_checkpointing="off", sample_packing="Yes", deepspeed="no")).settings
+    assert (settings["gradient_checkpointing"], settings["sample_packing"]) == (False, True)
+    assert in_our_words(settings).gradient_checkpointing is False
+    with pytest.raises(Invalid, match='"save_safetensors": a pickle can run code'):
+        read(write_file(tmp_path, save_safetensors="no"))
+
+
+def test_other_paths_too_are_taken_from_the_folder_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "words").mkdir()
+    settings = read(write_file(tmp_path, tokenizer_config="./words", chat_template_jinja="'{{ x }}'")).settings
+    assert settings["tokenizer_config"] == str(tmp_path / "words")
+    assert settings["chat_template_jinja"] == "{{ x }}"
+
+
+def test_a_file_that_cannot_be_read_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(Invalid, match="it cannot be read"):
+        read(tmp_path)
+    with pytest.raises(Invalid, match="it cannot be read"):
+        read(tmp_path / "none.yml")
+
+
+def test_a_file_that_says_no_to_flash_attention_gets_none(tmp_path: Path) -> None:
+    known = Schema("0.9", {"flash_attention": None}, [])
+    assert in_words_of(known, {"flash_attention": False}) == {"flash_attention": False}
+    assert in_words_of(known, {"attn_implementation": "flash_attention_2"}) == {"flash_attention": True}
+
+
+def test_a_card_that_fails_before_the_first_step_is_no_fault_of_the_job(tmp_path: Path) -> None:
+    from gpu_worker.axolotl.relayed import Replay
+    from gpu_worker.axolotl.run import explain_end
+
+    log = tmp_path / "axolotl.log"
+    log.write_text("RuntimeError: No CUDA GPUs are available\n")
+    replay = Replay(Channel(-1, tmp_path), order(tmp_path), {}, None)
+    assert isinstance(explain_end(1, log, replay, 0), Transient)
+    log.write_text("ValueError: nothing to do with cards\n")
+    assert isinstance(explain_end(1, log, replay, 0), Permanent)
+
+
+def test_runs_that_a_file_reports_to_weights_and_biases_are_one_run_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_RUN_ID", raising=False)
+    settings = read(write_file(tmp_path, wandb_project="mine", mlflow_experiment_name="mine"))
+    assert "MLflow gets a run for each attempt" in settings.notes[-1]
+    trackers.go_on(order(tmp_path).model_copy(update={"name": "job-1"}))
+    assert "WANDB_RUN_ID" not in os.environ
+    trackers.go_on(order(tmp_path, settings.settings).model_copy(update={"name": "job-1"}))
+    assert (os.environ.pop("WANDB_RUN_ID"), os.environ.pop("WANDB_RESUME")) == ("job-1", "allow")
+
+
+def test_an_axolotl_that_does_not_answer_where_a_job_is_submitted_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_file(tmp_path)
+    program = tmp_path / "axolotl"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "nothing" / "python"))
+    assert find_faults(TrainAxolotl, {"config": "mine.yml"}, Surroundings(tmp_path, Settings())) == []
 
 
 def test_examples_that_count_differently_are_refused(tmp_path: Path) -> None:

@@ -247,16 +247,19 @@ def test_a_store_on_the_same_disk_takes_no_room_twice(tmp_path: Path) -> None:
     assert copied.read_bytes() == bytes([3]) * 1000
 
 
-def test_a_run_whose_copies_cannot_be_read_does_not_begin_anew(
+def test_a_run_whose_copies_cannot_be_read_goes_on_only_where_it_was_last(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    (tmp_path / "artifacts").write_text("in the way")
     host = Host(tmp_path / "second", f"unreachable://{tmp_path.name}", number=2)
-    with pytest.raises(Transient, match="cannot be read.*without them it would begin anew"):
+    RunNotes(1).write(host.folder)
+    with pytest.raises(Transient, match="cannot be read.*what other attempts have done would be done anew"):
         host.take_over()
     host.save(3)
-    assert host.take_over() is None
+    assert host.take_over() == RunNotes(1)
     assert "going on with what is here" in caplog.text
+    later = Host(host.folder, host.url, number=4)
+    with pytest.raises(Transient, match="cannot be read"):  # the third attempt was another host's, and may be ahead
+        later.take_over()
 
 
 class Gated(MemoryFileSystem):

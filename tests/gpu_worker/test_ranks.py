@@ -118,7 +118,8 @@ def kill_the_second() -> None:
 @pytest.mark.timeout(300)
 def test_a_run_over_two_cards_that_lost_one_has_the_losses_of_an_undisturbed_one(tmp_path: Path, model: Path) -> None:
     def train(name: str, heed: Any = lambda _: None) -> dict[str, Any]:
-        wanted = order(tmp_path / name, model, cards=2, lora_dropout=0.1, gradient_accumulation_steps=1, max_steps=6)
+        steps: dict[str, Any] = {"micro_batch_size": 3, "max_steps": 6}  # the third one ends a ragged epoch
+        wanted = order(tmp_path / name, model, cards=2, lora_dropout=0.1, gradient_accumulation_steps=1, **steps)
         return run_child(StandIn(tmp_path / name, heed=heed), "gpu_worker.training", wanted)
 
     undisturbed = train("undisturbed")
@@ -167,7 +168,7 @@ def test_an_engine_that_trains_on_one_card_refuses_several_and_is_not_chosen_for
     for engine in ("unsloth", "axolotl"):
         with pytest.raises(Invalid, match="cards: 2 do not go through"):
             importlib.import_module(f"gpu_worker.backends.{engine}").validate(config, None)
-    assert choose_engine("auto", "sft", cards=2) == "trl"
+    assert choose_engine("auto", TrainingConfig(cards=2)) == "trl"
 
 
 def test_the_child_sees_the_cards_that_its_attempt_holds(tmp_path: Path) -> None:

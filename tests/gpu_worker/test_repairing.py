@@ -197,6 +197,20 @@ def test_a_run_that_cannot_fit_is_refused_with_the_figures_and_starts_nothing(
     assert not (tmp_path / "job" / "logs").exists(), "no child was started"
 
 
+def test_ranks_without_cards_share_the_ram(tmp_path: Path, model: Path, memory_mib: Callable[[int], None]) -> None:
+    memory_mib(2048)
+    needed = "the RAM here has ([0-9.]+) GiB"
+    told = []
+    for cards, words in ((1, needed), (2, f"each of 2 processes with a share of {needed}")):
+        asked = order(tmp_path / "job", model, micro_batch_size=8192, cards=cards)
+        with pytest.raises(Permanent, match="it does not fit") as refused:
+            train_within_memory(StandIn(tmp_path / "job"), asked, Allowances())
+        found = re.search(words, str(refused.value))
+        assert found is not None, str(refused.value)
+        told.append(float(found[1]))
+    assert told[1] == pytest.approx(told[0] / 2, abs=0.2)
+
+
 def planned(model: Path) -> checklist.Planned:
     config, machine = TrainingConfig(method="lora"), Machine("cpu")
     shape = read_shape(model)

@@ -24,6 +24,7 @@ from gpu_worker.event_file import masked_crc
 from gpu_worker.material import read_sets
 from gpu_worker.training_config import TrainingConfig, TrainingOrder
 from queue_app.errors import Invalid, Permanent
+from queue_app.lifecycle import Cause
 from tests.gpu_worker.test_training import checkpoints, order, rows_of
 from tests.tiny_model import make_tiny_model
 
@@ -86,8 +87,12 @@ def test_what_is_published_is_the_checkpoint_of_the_least_holdout_loss(
     assert all(torch.equal(value, kept[name]) for name, value in published.items())
     assert [r["holdout_loss"] for r in channel.reports if "holdout_loss" in r][-1] == pytest.approx(looks[8], abs=1e-5)
 
+    channel.reports = []
     again = run(folder, model, channel, **told, checkpoint=6)
     assert again["published_step"] == 6
+    assert again["losses"] == made["losses"]
+    assert not any("step" in report for report in channel.reports), "a run whose result was lost is not trained again"
+    assert again["tokens_per_second"] is None, "no step was done, so none was measured"
     assert run(folder, model, channel, **told, checkpoint="last")["published_step"] == 8
     (folder / "checkpoints" / "checkpoint-6" / "adapter_model.safetensors").write_bytes(b"")
     with pytest.raises(Permanent, match="checkpoint: 6: it cannot be published, for adapter_model.safetensors has 0"):
@@ -127,6 +132,19 @@ def test_a_loss_that_leaves_its_course_ends_the_run_and_keeps_its_checkpoints(
     with pytest.raises(Permanent, match=r"step \d+: the loss has been above 1.5 times its running median .*3 steps in"):
         run(tmp_path / "run", model, channel, **told)
     assert checkpoints(tmp_path / "run")
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_its_step(tmp_path: Path, model: Path, channel: Heard) -> None:
+    with pytest.raises(Permanent, match=r"step \d+: the loss is .*lower learning_rate") as diverged:
+        run(tmp_path / "run", model, channel, learning_rate=1e30, warmup=0.0, scheduler="constant")
+    assert diverged.value.cause == Cause.USER
+
+
+def test_what_cannot_be_trained_is_refused_with_what_to_change(tmp_path: Path, model: Path, channel: Heard) -> None:
+    with pytest.raises(Permanent, match="none of the 7 training examples can be used.*raise sequence_len"):
+        run(tmp_path / "run", model, channel, sequence_len=8)
+    with pytest.raises(Invalid, match='no layer is called "q_prok"; did you mean "q_proj"'):
+        run(tmp_path / "run", model, channel, target_modules=("q_prok",))
 
 
 def test_a_few_unlucky_batches_are_no_divergence() -> None:

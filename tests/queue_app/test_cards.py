@@ -139,12 +139,39 @@ def test_a_worker_knows_the_card_it_was_given():
         own_card({"CUDA_VISIBLE_DEVICES": "7"})
 
 
-def test_a_worker_whose_card_is_lost_signs_on_without_it(monkeypatch: pytest.MonkeyPatch, here: Store):
-    install(monkeypatch, StandInDriver([StandInCard(CARD, "a card", is_lost=True)]))
-    with present(here, "gpu:forge:1", queue="gpu", host="forge", every_seconds=60):
-        eventually(lambda: here.read.workers(), what="its sign of life")
-        [(worker, _)] = here.read.workers()
-    assert (worker.card, worker.gpu_percent) == (None, None)
+@pytest.mark.parametrize("driver", [None, StandInDriver([])], ids=["no driver", "a driver without cards"])
+def test_a_card_that_was_named_by_its_uuid_and_is_gone_with_all_others_is_no_reason_to_take_the_cpu(
+    monkeypatch: pytest.MonkeyPatch, driver: StandInDriver | None
+):
+    install(monkeypatch, driver)
+    for name in (CARD, SLICES[0]):
+        with pytest.raises(Invalid, match=f"has no card {name} that answers .no driver, or one that knows no card"):
+            own_card({"CUDA_VISIBLE_DEVICES": name})
+    assert own_card({"CUDA_VISIBLE_DEVICES": "0"}) is None, "a host without cards may have that set"
+
+
+def test_a_worker_signs_on_with_what_has_become_of_its_card(
+    monkeypatch: pytest.MonkeyPatch, here: Store, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+):
+    def seen(*, lost: bool) -> list[Worker]:
+        return [worker for worker, _ in here.read.workers() if worker.card_lost is lost]
+
+    def put_in(*, lost: bool) -> None:
+        install(monkeypatch, StandInDriver([StandInCard(CARD, "a card", percent=97, is_lost=lost)]))
+
+    put_in(lost=True)
+    with present(here, "gpu:forge:1", queue="gpu", host="forge", every_seconds=0.05):
+        [worker] = eventually(lambda: seen(lost=True), what="its sign of life")
+        assert (worker.card, worker.gpu_percent) == (None, None)
+        put_in(lost=False)
+        [worker] = eventually(lambda: seen(lost=False), what="its card")
+        assert (worker.card, worker.gpu_percent) == (CARD, 97)
+        put_in(lost=True)
+        [worker] = eventually(lambda: seen(lost=True), what="its loss")
+        assert (worker.card, worker.gpu_percent) == (CARD, None)
+        assert run(["workers"]) == 0
+    assert "a card, lost" in capsys.readouterr().out
+    assert caplog.text.count("this worker takes no jobs while there are others whose card answers") == 2
 
 
 @pytest.mark.usefixtures("two_cards")

@@ -54,9 +54,9 @@ def test_an_attempt_that_went_back_leaves_no_break(job_id: str, capsys: pytest.C
 def test_a_curve_in_the_terminal_falls_from_left_to_right(job_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["jobs", "metrics", job_id]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "loss over 40 steps"
+    assert lines[0] == "loss at 40 steps"
     assert lines[1].startswith("       5 ┤")
-    assert any("holdout_loss over 5 steps" in line for line in lines)
+    assert any("holdout_loss at 5 steps" in line for line in lines)
     assert max(len(line) for line in lines) <= 100
 
 

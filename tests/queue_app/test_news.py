@@ -82,7 +82,7 @@ def hear(yard: Store, job_id: str) -> Callable[[], list[str]]:
 
 
 def test_a_training_tells_its_phases_looks_and_checkpoints_and_no_step_of_its_own(
-    yard: Store, job_id: str, hear: Callable[[], list[str]]
+    yard: Store, job_id: str, hear: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def report(**progress: Any) -> list[str]:
         yard.report(job_id, fence=1, progress=progress)
@@ -105,7 +105,10 @@ def test_a_training_tells_its_phases_looks_and_checkpoints_and_no_step_of_its_ow
         "checkpoint of step 10 is complete"
     ]
     assert report(**STEP | LOOK, step=11, epoch=1, loss=3.5, checkpoint_step=10) == []
-    assert report(**STEP | LOOK, step=21, epoch=2, loss=3.4, checkpoint_step=10)[0].startswith("epoch 2/2 · step 21/40")
+    assert report(**STEP | LOOK, step=21, epoch=2, loss=3.4, checkpoint_step=10) == [], "it is another epoch too soon"
+    monkeypatch.setattr(news, "EPOCH_SECONDS", 0.0)
+    later = report(**STEP | LOOK | {"epochs": 3}, step=31, epoch=3, loss=3.4, checkpoint_step=10)
+    assert later[0].startswith("epoch 3/3 · step 31/40")
     assert hear() == []
 
 
@@ -128,10 +131,11 @@ def test_a_killed_trainer_its_repair_and_its_resumption_are_told(
     yard.report(job_id, fence=1, progress=STEP | {"step": 21, "epoch": 2, "loss": 3.4, "checkpoint_step": 20})
     hear()
     why = "gpu_worker.training was killed from outside (exit status -9)"
+    yard.report(job_id, fence=1, progress=STEP | {"step": 31, "epoch": 2, "loss": 3.3, "checkpoint_step": 30})
     detail = {"why": why, "seconds": 5.0}
     changes: dict[str, Any] = {"reason": Reason.BACKOFF, "failure": why, "due_at": datetime.now(UTC)}
     yard.record(job_id, Event.RETRY_SCHEDULED, actor="gpu:1", fence=1, detail=detail, **changes)
-    assert hear() == [f"put off: {why}; next try after 5.0s"]
+    assert hear() == ["checkpoint of step 30 is complete", f"put off: {why}; next try after 5.0s"], "in this order"
     yard.claim(worker="gpu:2", lease_seconds=60, job_id=job_id)
     yard.report(job_id, fence=2, progress={"phase": "loading"})
     assert hear() == ["taken up by gpu:2, attempt 2", "loading"]
@@ -141,6 +145,15 @@ def test_a_killed_trainer_its_repair_and_its_resumption_are_told(
     rung = {"why": said, "before": {"micro_batch_size": 4}, "after": {"micro_batch_size": 2}}
     yard.record(job_id, Event.REPAIRED, actor="gpu:2", fence=2, detail=rung)
     assert hear() == [f"repaired: {said}"]
+
+
+def test_what_was_told_before_the_end_has_no_later_time(yard: Store, job_id: str) -> None:
+    told = News()
+    told.of(yard.read.job(job_id))
+    yard.report(job_id, fence=1, progress=MATERIAL)
+    yard.record(job_id, Event.SUCCEEDED, actor="gpu:1", fence=1, result=TRAINED)
+    times = [item.at for item in told.of(yard.read.job(job_id))]
+    assert times == sorted(times)
 
 
 def test_the_end_is_told_with_what_came_of_it(yard: Store, job_id: str, hear: Callable[[], list[str]]) -> None:

@@ -95,7 +95,7 @@ def find(kind: str) -> JobType[Any, Any]:
 def read(steps: str, base: Path = Path("/recipes"), /, **overrides: str) -> Recipe:
     """A recipe of these steps; they start on line 3."""
     dotted = {key.replace("__", "."): value for key, value in overrides.items()}
-    return parse_recipe(f"name: demo\nsteps:\n{steps}", base=base, origin="demo.yaml", overrides=dotted, find=find)
+    return parse_recipe(f"name: demo\nsteps:\n{steps}", base / "demo.yaml", overrides=dotted, find=find)
 
 
 def step(recipe: Recipe, name: str) -> Step:
@@ -110,7 +110,7 @@ def complaints(steps: str, /, **overrides: str) -> list[str]:
 
 def complaints_of_text(text: str) -> list[str]:
     with pytest.raises(Invalid) as caught:
-        parse_recipe(text, base=Path("/recipes"), origin="demo.yaml", find=find)
+        parse_recipe(text, Path("/recipes/demo.yaml"), find=find)
     return str(caught.value).splitlines()
 
 
@@ -546,7 +546,7 @@ STEPS = st.fixed_dictionaries(
 def test_any_structure_is_a_recipe_in_order_or_refused_in_words(steps: Any) -> None:
     text = json.dumps({"name": "demo", "steps": steps})
     try:
-        recipe = parse_recipe(text, base=Path("/recipes"), origin="demo.yaml", find=find)
+        recipe = parse_recipe(text, Path("/recipes/demo.yaml"), find=find)
     except Invalid as error:
         refused = str(error).splitlines()
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import Field, SecretStr
 
-from queue_app.errors import Permanent, Released, Transient
+from queue_app.errors import Invalid, Paused, Permanent, Released, Transient
 from queue_app.job_type import ArtifactRef, Attempt, InputPath, JobType, PollAgain, Result, Spec, TakenBack, job
 from queue_app.lifecycle import Cause, Event, Reason, Request, State
 from queue_app.runner import Runner
@@ -188,6 +189,49 @@ def test_work_whose_input_was_edited_meanwhile_is_not_reused(run_here: RunHere, 
         assert keeping("text.keep", source=str(source)).reused_from is None
 
 
+class Listed(Spec):
+    """A file that names another one."""
+
+    source: InputPath
+
+    def also_reads(self) -> list[str]:
+        named = Path(self.source).read_text()
+        if named == "broken":
+            raise Invalid("no file is called so")
+        return [named]
+
+    def done_at(self, settings: Settings) -> str:
+        return "".join(self.also_reads())
+
+
+def test_work_is_done_anew_when_what_an_input_names_in_its_turn_has_changed(run_here: RunHere, tmp_path: Path):
+    source, named = tmp_path / "in.txt", tmp_path / "named.txt"
+    source.write_text(str(named))
+
+    def keep(spec: Listed, attempt: Attempt) -> Kept:
+        return Kept(text=Path(spec.also_reads()[0]).read_text())
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    named.write_text("one")
+    first, second = (keeping("text.keep", source=str(source)) for _ in range(2))
+    assert second.reused_from == first.id
+    named.write_text("two")
+    assert (keeping("text.keep", source=str(source)).result or {})["text"] == "two"
+
+
+def test_an_input_that_is_broken_while_the_job_runs_loses_no_result(run_here: RunHere, tmp_path: Path):
+    source = tmp_path / "in.txt"
+
+    def keep(spec: Listed, attempt: Attempt) -> Kept:
+        source.write_text("broken")
+        return Kept(text="hours of work")
+
+    keeping = run_here.declaring(job("text.keep", queues=("cpu",))(keep))
+    source.write_text(str(tmp_path / "named.txt"))
+    done = keeping("text.keep", source=str(source))
+    assert (done.state, (done.result or {})["text"]) == (State.SUCCEEDED, "hours of work")
+
+
 def test_a_job_takes_up_the_results_of_those_it_needs(run_here: RunHere, tmp_path: Path):
     def keep(spec: Text, attempt: Attempt) -> Kept:
         made = attempt.workdir / "out.txt"
@@ -298,6 +342,24 @@ def test_a_worker_that_shuts_down_hands_its_job_back(run_here: RunHere):
     job_ = run_here.store.read.job(job_id)
     assert (job_.state, job_.failures, released) == (State.QUEUED, 0, [1])
     assert not here.runner.run(job_id=job_id)
+
+
+@pytest.mark.parametrize(
+    "end", [None, Permanent("no luck"), Transient("later"), Paused("the user paused"), Released("the worker goes")]
+)
+def test_however_an_attempt_ends_who_waits_for_its_card_is_rung_for(run_here: RunHere, end: BaseException | None):
+    def body(spec: Number, attempt: Attempt) -> Doubled:
+        if end is not None:
+            raise end
+        return Doubled(number=2)
+
+    here = run_here.declaring(job("number.double", queues=("gpu",))(body))
+    small = here.submit("number.double", queue="gpu")
+    large = NewJob(kind="number.double", queue="gpu", spec={}, cards=2)
+    here.store.submit([large], actor="test")
+    rung: list[Any] = []
+    assert replace(here.runner, ring=rung.append).run(job_id=small)
+    assert rung == [{"gpu": [large.id]}]
 
 
 def test_a_job_past_its_deadline_fails_and_is_taken_back(run_here: RunHere):

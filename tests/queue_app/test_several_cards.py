@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 LEASE = 60.0
 
 
-def sign_on(store: Store, name: str, *, host: str = "here", card: str | None = None, silent: float = 0.0) -> None:
+def sign_on(store: Store, name: str, *, host: str = "here", silent: float = 0.0, **told: Any) -> None:
     seen = datetime.now(UTC) - timedelta(seconds=silent)
-    store.workers.see(Worker(name=name, queue="gpu", host=host, card=card, seen_at=seen))
+    store.workers.see(Worker(name=name, queue="gpu", host=host, seen_at=seen, **told))
 
 
 def bench(store: Store, number: int, *, host: str = "here", cards: bool = True) -> list[str]:
@@ -196,6 +196,40 @@ def test_a_worker_that_has_not_signed_on_still_takes_jobs_of_one_card(store: Sto
     assert claimed(store, "unknown").id == other
 
 
+def test_a_worker_whose_card_is_lost_leaves_jobs_to_those_whose_card_answers(store: Store) -> None:
+    first, second = bench(store, 2)
+    sign_on(store, first, card="GPU-here-0", card_lost=True)
+    job_id = submit(store)
+    assert claim(store, first) is None, "another worker's card is there for it"
+    assert store.cards.has_taker("gpu", LEASE)
+    assert claimed(store, second).id == job_id
+    submit(store)
+    assert not store.cards.has_taker("gpu", LEASE), "a ring would be answered by the one that leaves it alone"
+    sign_on(store, first, card="GPU-here-0")
+    assert claim(store, first) is not None, "the card answers again"
+
+
+def test_a_lost_card_is_not_among_those_that_a_job_may_have(store: Store) -> None:
+    workers = bench(store, 3)
+    sign_on(store, workers[1], card="GPU-here-1", card_lost=True)
+    large = submit(store, cards=3)
+    small = submit(store)
+    assert claimed(store, workers[0]).id == small, "the host can give two at most, and does not drain for three"
+    store.record(small, Event.SUCCEEDED, actor="test", fence=1, result={})
+    fitting = submit(store, cards=2, priority=1)
+    assert claimed(store, workers[0]).holds == {workers[0]: "GPU-here-0", workers[2]: "GPU-here-2"}
+    assert store.read.job(fitting).state == State.RUNNING
+    assert store.read.job(large).state == State.QUEUED
+
+
+def test_where_every_card_is_lost_a_job_is_taken_up_to_say_what_it_waits_for(store: Store) -> None:
+    [only] = bench(store, 1)
+    sign_on(store, only, card="GPU-here-0", card_lost=True)
+    submit(store)
+    assert store.cards.has_taker("gpu", LEASE)
+    assert claim(store, only) is not None
+
+
 def test_to_end_a_job_takes_no_more_than_one_card(store: Store) -> None:
     workers = bench(store, 2)
     job_id = submit(store, cards=2)
@@ -285,6 +319,17 @@ def test_a_job_that_waits_for_cards_says_for_which(here: Store, capsys: pytest.C
     assert "needs 4 cards of one host: smithy has 4 of 5 free; what is less urgent is not begun there" in said
 
 
+def test_a_job_behind_one_of_several_cards_says_so(here: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    [first, *_] = bench(here, 2, host="forge")
+    submit(here, priority=9)
+    claimed(here, first)
+    large, small = submit(here, cards=2), submit(here)
+    said = told(capsys, "jobs", "explain", small)
+    assert f"behind job {large}, which needs 2 cards of one host: forge has 1 of 2 free" in said
+    bench(here, 1, host="anvil")  # which could never serve it
+    assert "is taken up by the next free worker" in told(capsys, "jobs", "explain", small)
+
+
 def test_the_workers_of_a_job_of_several_cards_are_shown_with_it(
     here: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -307,7 +352,7 @@ steps:
 def test_a_recipe_says_how_many_cards_a_step_takes_or_an_override_does(tmp_path: Path) -> None:
     def cards(**overrides: str) -> list[int]:
         dotted = {f"steps.train.{name}": value for name, value in overrides.items()}
-        read = parse_recipe(RECIPE, base=tmp_path, origin="two.yaml", overrides=dotted)
+        read = parse_recipe(RECIPE, tmp_path / "two.yaml", overrides=dotted)
         return [step.cards for step in read.steps]
 
     assert (cards(), cards(cards="2")) == ([1, 1], [1, 2])
@@ -318,7 +363,7 @@ def test_a_recipe_says_how_many_cards_a_step_takes_or_an_override_does(tmp_path:
 
 
 def test_what_is_submitted_tells_the_cards_that_its_spec_asks_for(here: Store, tmp_path: Path) -> None:
-    recipe = parse_recipe(RECIPE, base=tmp_path, origin="two.yaml", overrides={"steps.train.cards": "2"})
+    recipe = parse_recipe(RECIPE, tmp_path / "two.yaml", overrides={"steps.train.cards": "2"})
     context.dispatcher().run(recipe)
     assert {job.step: job.cards for job in here.read.ls()} == {"base": 1, "train": 2}
     assert run(["jobs", "submit", "model.train", "--base-model", "a", "--dataset", "b", "--cards", "3"]) == 0

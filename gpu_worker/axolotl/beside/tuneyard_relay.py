@@ -52,8 +52,6 @@ class _Teller(TrainerCallback):
         self.trainer, self.cuts, self.longest = trainer, cuts, longest
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        if not state.is_world_process_zero:
-            return
         on_card = args.device.type == "cuda"
         dtype = next((p.dtype for p in self.trainer.model.parameters() if p.is_floating_point()), torch.float32)
         _tell(
@@ -73,36 +71,31 @@ class _Teller(TrainerCallback):
         return {"examples": len(train), "truncated_examples": cut, "holdout_examples": len(held) if held else 0}
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        _tell_first("step began", state)
+        _tell("step began", state)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        _tell_first("step ended", state)
-        if _any_rank((FOLDER / "stop").exists(), args):
+        _tell("step ended", state)
+        if (FOLDER / "stop").exists():
             control.should_save = control.should_training_stop = True
         if state.global_step >= state.max_steps:  # older trainers save no last checkpoint of themselves
             control.should_save = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
         plain = {name: value for name, value in (logs or {}).items() if isinstance(value, int | float)}
-        _tell_first("logged", state, logs=plain)
+        _tell("logged", state, logs=plain)
 
     def on_prediction_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        _tell_first("looked", state)
+        _tell("looked", state)
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Wait until the checkpoint is complete, so that a crash finds it or the one before."""
-        _tell("saved", state, ranks=args.world_size)
+        _tell("saved", state)
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         while not (folder / MANIFEST).exists():
             time.sleep(LOOK_SECONDS)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        _tell_first("ended", state)
-
-
-def _tell_first(event: str, state: Any, **values: Any) -> None:
-    if state.is_world_process_zero:
-        _tell(event, state, **values)
+        _tell("ended", state)
 
 
 def _tell(event: str, state: Any = None, **values: Any) -> None:
@@ -114,22 +107,13 @@ def _tell(event: str, state: Any = None, **values: Any) -> None:
             "epochs": state.num_train_epochs,
             "tokens": int(state.num_input_tokens_seen),
         }
-    handle = os.open(FOLDER / "told", os.O_WRONLY)  # lines of several ranks are short enough not to mix
+    handle = os.open(FOLDER / "told", os.O_WRONLY)
     try:
         line = json.dumps({"event": event, **values}).encode() + b"\n"
         while line:
             line = line[os.write(handle, line) :]
     finally:
         os.close(handle)
-
-
-def _any_rank(flag: bool, args: Any) -> bool:
-    """Whether one of them has seen it: all must stop after the same step."""
-    if args.world_size == 1:
-        return flag
-    told = torch.tensor(int(flag), device=args.device)
-    torch.distributed.all_reduce(told, torch.distributed.ReduceOp.MAX)
-    return bool(told)
 
 
 def _die_with_tuneyard() -> None:

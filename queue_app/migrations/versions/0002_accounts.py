@@ -49,6 +49,7 @@ def upgrade() -> None:
         sa.Column("vram_mib", sa.Integer(), nullable=True),
         sa.Column("vram_used_mib", sa.Integer(), nullable=True),
         sa.Column("gpu_percent", sa.Integer(), nullable=True),
+        sa.Column("card_lost", sa.Boolean(), nullable=False),
         sa.Column("seen_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )

@@ -28,6 +28,10 @@ class Device:
     name: str
     room_bytes: int
 
+    def shared_by(self, number: int) -> Device:
+        """What each of so many processes has of it."""
+        return self if number == 1 else Device(f"{self.name} / {number}", self.room_bytes // number)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -83,6 +87,8 @@ class Plan:
 def plan_for(training: PlannedTraining, machine: Machine, devices: Sequence[Device]) -> Plan:
     """What a training takes on such a machine, and how it does in each room."""
     prediction = load_backend(training.engine).estimate(training.shape, training.config, machine)
+    if machine.on_cpu:  # whose memory all ranks share; a card is each one's own
+        devices = [device.shared_by(training.config.cards) for device in devices]
     fits = tuple(
         Fit(
             device,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from gpu_worker.axolotl.words import in_our_words
+from gpu_worker.backends import choose_engine
 from gpu_worker.fitting.known_models import known_shape
 from gpu_worker.fitting.shape import read_shape
 from gpu_worker.training_config import TrainingConfig
@@ -57,11 +57,19 @@ def find_trainings(
             wanted = step.spec.get("engine") or engine
             yield PlannedTraining(step.name, step.kind, base, config, shape, _engine(wanted, config))
         elif step.kind == AXOLOTL:
-            spec = find_job_type(step.kind).spec.model_validate(step.spec)
+            spec = _reading(step)
             settings = spec.read().settings
             base = _base(step, steps) if spec.base_model else str(settings["base_model"])
             shape = read_shape(model) if model is not None else _shape(base, artifact)
             yield PlannedTraining(step.name, step.kind, base, in_our_words(settings), shape, "axolotl")
+
+
+def _reading(step: Step) -> Any:
+    """The spec of a step with an axolotl file, as far as its reading depends on it."""
+    if looks_wired(step.spec["config"]):
+        raise Invalid(f"step {step.name}: config is made by another step, so its memory cannot be planned yet")
+    told = {name: step.spec.get(name) for name in ("config", "base_model", "dataset", "holdout")}
+    return find_job_type(step.kind).spec.model_validate(told)
 
 
 def _config(step: Step) -> TrainingConfig:
@@ -103,7 +111,4 @@ def _shape(base: str, artifact: Callable[[str], Path]) -> ModelShape:
 
 def _engine(wanted: str, config: TrainingConfig) -> EngineName:
     """As the training itself chooses, but without asking that it be installed here."""
-    if wanted == "auto":
-        has_unsloth = importlib.util.find_spec("unsloth") is not None
-        return "unsloth" if has_unsloth and config.objective == "sft" and config.cards == 1 else "trl"
-    return cast("EngineName", wanted)
+    return choose_engine("auto", config) if wanted == "auto" else cast("EngineName", wanted)
