@@ -40,7 +40,6 @@ class Trained(RunConfig, Allowances, Material):
             raise ValueError("checkpoint best is the one of the least holdout loss; give a holdout, or take last")
         return self
 
-
     @model_validator(mode="after")
     def _engine_takes_the_cards(self) -> Self:
         if self.cards > 1 and self.engine in ("unsloth", "axolotl"):

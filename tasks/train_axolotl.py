@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -77,6 +78,7 @@ def train_axolotl(spec: TrainAxolotl, attempt: Attempt) -> TrainedAdapter:
     """Train an adapter as an axolotl file says, with the axolotl that is installed."""
     file, program = spec.read(), find_axolotl(attempt.settings.training.axolotl)
     check_known(file, ask(program, file.settings))
+    hold_to(file, attempt)
     for note in file.notes:
         attempt.log.warning("%s", note)
     order = _order(spec, attempt, AxolotlOrder(program=program, settings=file.settings))
@@ -84,6 +86,20 @@ def train_axolotl(spec: TrainAxolotl, attempt: Attempt) -> TrainedAdapter:
     (order.output / "axolotl.yml").write_text(file.text, encoding="utf-8")  # beside what it made
     adapter = attempt.artifacts.publish(order.output, kind="adapter")
     return TrainedAdapter(adapter=adapter, **figures(made))
+
+
+def hold_to(file: UsersFile, attempt: Attempt) -> None:
+    """See that a later attempt goes on with the file that the run has begun with.
+
+    Raises:
+        Permanent: it was changed meanwhile
+    """
+    own = hashlib.sha256(file.text.encode()).hexdigest()
+    if attempt.once("axolotl file", lambda _: own) != own:
+        raise Permanent(
+            f"{file.document.origin} has changed since the run began: put back what it said, then `tuneyard jobs retry "
+            f"{attempt.job_id}`, or submit it as a new job"
+        )
 
 
 def _order(spec: TrainAxolotl, attempt: Attempt, axolotl: AxolotlOrder) -> TrainingOrder:

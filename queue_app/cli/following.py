@@ -106,7 +106,7 @@ def watch(
 ) -> None:
     """Watch a job, or all jobs of a run, until they end, and show what came of it. Ctrl-C stops only the watching.
 
-    With --json, each change is a line: the job as it is then.
+    With --json, each piece of news is a line: the job as it is then.
     """
     found = live.watch(_ids_behind(job_id), as_json=as_json)
     if as_json or len(found) == 1:

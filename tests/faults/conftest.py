@@ -41,7 +41,7 @@ def texts(tmp_path: Path) -> str:
     folder = tmp_path / "texts"
     folder.mkdir()
     text = "\n\n".join(pydoc_data.topics.topics.values())
-    for number in range(60):
+    for number in range(24):
         (folder / f"{number:03}.txt").write_text(text)
     return str(folder)
 

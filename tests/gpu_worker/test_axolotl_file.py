@@ -27,14 +27,17 @@ from gpu_worker.fitting.machine import Machine
 from gpu_worker.fitting.shape import read_shape
 from gpu_worker.training_config import AxolotlOrder, TrainingConfig, TrainingOrder
 from queue_app.errors import Invalid, Permanent, Transient
+from queue_app.job_type import Attempt, Result, job
+from queue_app.lifecycle import Cause, State
 from queue_app.recipe.fields import Surroundings, find_faults
 from settings import Settings
-from tasks.train_axolotl import TrainAxolotl
+from tasks.train_axolotl import TrainAxolotl, hold_to
 from tests.gpu_worker.test_training import rows_of
 from tests.tiny_model import make_tiny_model
 
 if TYPE_CHECKING:
     from gpu_worker.axolotl.users_file import UsersFile
+    from tests.conftest import RunHere
 
 FILE = """\
 base_model: tiny
@@ -295,6 +298,22 @@ def test_the_base_model_and_the_examples_that_a_file_names_are_inputs_of_its_job
     assert TrainAxolotl(config=path).also_reads() == [str(tmp_path / "tiny"), examples]
     assert TrainAxolotl(config=path, base_model="other").also_reads() == [examples]
     assert TrainAxolotl(config=path, dataset="set").also_reads() == [str(tmp_path / "tiny")]
+
+
+def test_a_run_goes_on_with_the_file_that_it_began_with_or_not_at_all(run_here: RunHere, tmp_path: Path) -> None:
+    path = write_file(tmp_path)
+
+    def train(spec: TrainAxolotl, attempt: Attempt) -> Result:
+        hold_to(spec.read(), attempt)
+        if attempt.number == 1:
+            write_file(tmp_path, learning_rate="1e-4")
+        raise Transient("the child was killed", retry_after=0.01)
+
+    ended = run_here.declaring(job("axolotl.train", queues=("cpu",))(train))(
+        "axolotl.train", config=str(path), base_model="other"
+    )
+    assert (ended.attempt, ended.state, ended.cause) == (2, State.FAILED, Cause.USER)
+    assert f"{path} has changed since the run began" in str(ended.failure)
 
 
 def test_a_key_anywhere_in_a_file_is_refused_and_not_repeated(tmp_path: Path) -> None:

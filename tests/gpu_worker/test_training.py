@@ -15,8 +15,9 @@ from gpu_worker.backends import choose_engine
 from gpu_worker.base_model import fingerprint, read_model
 from gpu_worker.child import run_child
 from gpu_worker.training_config import TrainingConfig, TrainingOrder
-from queue_app.errors import Paused, Transient
+from queue_app.errors import Invalid, Paused, Transient
 from queue_app.lifecycle import State
+from tasks.train_adapter import TrainAdapter
 from tests.gpu_worker.rank_acts import MODULE
 from tests.gpu_worker.stand_in import StandIn
 from tests.tiny_model import make_tiny_model
@@ -232,6 +233,17 @@ def test_what_no_run_can_have_is_refused_before_it_begins(change: dict[str, Any]
     TrainingConfig(seed=2**32 - 1, target_modules=("q_proj",))
     with pytest.raises(ValueError, match=next(iter(change))):
         TrainingConfig(**change)
+
+
+def test_several_cards_are_refused_before_any_are_reserved() -> None:
+    told = {"base_model": "tiny", "dataset": "rows.jsonl", "cards": 2}
+    assert TrainAdapter.model_validate(told | {"engine": "trl"}).cards == 2
+    for engine in ("unsloth", "axolotl"):
+        with pytest.raises(ValueError, match=f"cards: 2 do not go through {engine}"):
+            TrainAdapter.model_validate(told | {"engine": engine})
+    with pytest.raises(Invalid, match="another step cannot say how many"):
+        TrainingConfig.cards_needed({"cards": "$parts.number"})
+    assert TrainingConfig.cards_needed({"cards": "two"}) == 1, "what is no number is refused as such"
 
 
 @needs_unsloth

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
 import struct
+import subprocess
+import sys
+import termios
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
@@ -17,6 +24,7 @@ from queue_app.cli.metrics import falling_loss
 from queue_app.lifecycle import Event
 from queue_app.store import NewJob
 from settings import get_settings
+from tests.yard import ROOT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,6 +66,23 @@ def test_a_curve_in_the_terminal_falls_from_left_to_right(job_id: str, capsys: p
     assert lines[1].startswith("       5 ┤")
     assert any("holdout_loss at 5 steps" in line for line in lines)
     assert max(len(line) for line in lines) <= 100
+
+
+def test_a_curve_is_not_broken_at_the_edge_of_a_narrow_terminal(job_id: str) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "queue_app.cli", "jobs", "metrics", job_id]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    told = b""
+    with subprocess.Popen(command, stdout=theirs, env=env) as shown:
+        os.close(theirs)
+        with suppress(OSError):  # which is how the end of a terminal is told
+            while part := os.read(ours, 4096):
+                told += part
+    os.close(ours)
+    assert shown.returncode == 0
+    drawn = [line for line in told.decode().split("\r\n") if "┤" in line]
+    assert 70 < max(map(len, drawn)) <= 80
 
 
 @pytest.mark.parametrize("name", ["loss.png", "loss.svg"])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from queue_app.cli import context, news
+from queue_app.cli import context, live, news
 from queue_app.cli.application import run
 from queue_app.cli.news import News
 from queue_app.lifecycle import Cause, Event, Reason
@@ -145,6 +145,16 @@ def test_a_killed_trainer_its_repair_and_its_resumption_are_told(
     rung = {"why": said, "before": {"micro_batch_size": 4}, "after": {"micro_batch_size": 2}}
     yard.record(job_id, Event.REPAIRED, actor="gpu:2", fence=2, detail=rung)
     assert hear() == [f"repaired: {said}"]
+
+
+def test_who_waits_for_cards_is_told_of_cards_and_not_of_workers(
+    yard: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = NewJob(kind="adapter.train", queue="gpu", spec={}, cards=99)
+    yard.submit([new], actor="user:me")
+    since = datetime.now(UTC) - timedelta(minutes=1)
+    live.say_once([yard.read.job(new.id).model_copy(update={"due_at": since})], set())
+    assert capsys.readouterr().err.startswith(f"{new.id}: it is in the queue gpu and needs 99 cards of one host; ")
 
 
 def test_what_was_told_before_the_end_has_no_later_time(yard: Store, job_id: str) -> None:
