@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import URL, Connection, Engine
 
-SCHEMA_REVISION = "0002"  # the newest migration
+SCHEMA_REVISION = "0003"  # the newest migration
 FILE_URL = re.compile(r"sqlite(?:\+pysqlite)?:///((?!:memory:|file:)[^?]+)")  # options are SQLAlchemy's to read
 SQLITE_TROUBLES = ("unable to open", "disk I/O", "readonly")
 BUSY_SECONDS = 10  # how long a writer waits for another one's transaction

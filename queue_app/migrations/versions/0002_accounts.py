@@ -1,4 +1,4 @@
-"""Accounts elsewhere: slots, bills, uploads, looks at remote jobs; the workers that live; jobs of several cards."""
+"""Accounts elsewhere: slots, bills, uploads, looks at remote jobs; and the workers that live."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ def upgrade() -> None:
     op.add_column("job", sa.Column("account", sa.String(), nullable=True))
     op.add_column("job", sa.Column("pool", sa.String(), nullable=True))
     op.add_column("job", sa.Column("has_slot", sa.Boolean(), nullable=False, server_default=sa.false()))
-    op.add_column("job", sa.Column("cards", sa.Integer(), nullable=False, server_default="1"))
-    op.add_column("job", sa.Column("holds", sa.JSON(none_as_null=True), nullable=True))
     op.drop_index("job_by_urgency", table_name="job")
     priority, slot = sa.text("priority DESC"), sa.text("has_slot DESC")
     op.create_index("job_by_urgency", "job", ["queue", priority, slot, "due_at", "id"], unique=False, sqlite_where=DUE)
@@ -49,7 +47,6 @@ def upgrade() -> None:
         sa.Column("vram_mib", sa.Integer(), nullable=True),
         sa.Column("vram_used_mib", sa.Integer(), nullable=True),
         sa.Column("gpu_percent", sa.Integer(), nullable=True),
-        sa.Column("card_lost", sa.Boolean(), nullable=False),
         sa.Column("seen_at", UTCDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
@@ -121,5 +118,5 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_job_account"), table_name="job")
     op.drop_column("run", "cap_usd")
     with op.batch_alter_table("job") as batch:
-        for column in ("holds", "cards", "has_slot", "pool", "account"):
+        for column in ("has_slot", "pool", "account"):
             batch.drop_column(column)
