@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import create_engine, event, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 from queue_app.errors import Invalid, Permanent
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from queue_app.store.database import Database
 
 URL_FORMS = "sqlite:////folder/tuneyard.db or postgresql+psycopg://user:password@host/database"
+OTHER_TABLES = re.compile("no such (table|column)|duplicate column|already exists|does not exist")
 MIGRATION_LOCK = 0x74756E65  # any number that nobody else locks; migrations of one database wait for one another
 
 
@@ -114,4 +116,12 @@ def upgrade(database: Database) -> None:
                 f"(revision {found}; this one knows {SCHEMA_REVISION}); upgrade Tuneyard"
             )
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except DBAPIError as error:
+            if not OTHER_TABLES.search(str(error.orig)):
+                raise
+            raise Permanent(
+                f"{database.name}: the tables are not those of revision {found}, which it is said to have "
+                f"({error.orig}): an unfinished Tuneyard wrote them. Nothing was changed; move this store away"
+            ) from error

@@ -228,6 +228,28 @@ def test_a_store_of_a_newer_tuneyard_is_left_alone(store: Store):
     assert store.database.revision() == "0099"
 
 
+def test_the_jobs_of_a_store_of_the_revision_before_need_one_card(store: Store):
+    job_id = submit(store)
+    before = ["ALTER TABLE job DROP COLUMN cards", "ALTER TABLE job DROP COLUMN holds"]
+    before += ["ALTER TABLE worker DROP COLUMN card_lost", "UPDATE alembic_version SET version_num = '0002'"]
+    with store.database.writing() as connection:
+        for statement in before:
+            connection.exec_driver_sql(statement)
+    store.database.migrate()
+    claimed = claim(store)
+    assert claimed is not None
+    assert (claimed.id, claimed.cards, claimed.holds) == (job_id, 1, None)
+
+
+def test_a_store_with_other_tables_than_its_revision_is_left_alone(store: Store):
+    with store.database.writing() as connection:
+        connection.exec_driver_sql("DROP TABLE worker")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0002'")
+    with pytest.raises(Permanent, match=r"not those of revision 0002.*Nothing was changed; move this store away"):
+        store.database.migrate()
+    assert store.database.revision() == "0002"
+
+
 def test_a_locked_store_is_waited_for(store: Store, tmp_path: Path):
     job_id = submit(store)
     blocker = sqlite3.connect(str(store.database.url.database), isolation_level=None, check_same_thread=False)
